@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: MIT
+#
+# `make demo` and `make test` install what they need (as root, on Debian 12),
+# build, and run. A second run takes what the first one made.
+
+BUILD   := build
+STAMPS  := $(BUILD)/stamps
+VENV    := .venv
+PY      := $(VENV)/bin/python
+CMAKE_B := $(BUILD)/cmake
+JOBS    ?= $(shell nproc)
+PYTEST  ?= $(PY) -m pytest -q
+
+# What the daemon's own environment says must not reach what we build or run.
+unexport PYTHONPATH PYTHONHOME
+
+.DEFAULT_GOAL := help
+
+help:
+	@echo 'make demo     run every program on one host and show jobs in sacct -c'
+	@echo 'make test     all tests (TESTS=tests/e2e picks some)'
+	@echo 'make check    formatting, lint, types, warnings, units, generated files'
+	@echo 'make bench    measure (BENCH=hook picks one)'
+	@echo 'make plugin   build jobcomp_redis.so and slurm_jobcomp.so'
+	@echo 'make setup    only install and prepare what the others need'
+	@echo 'make clean    remove what was built; make distclean, the set-up as well'
+
+# --- set-up -----------------------------------------------------------------
+
+setup: $(STAMPS)/packages $(STAMPS)/slurm $(STAMPS)/redis $(STAMPS)/venv
+
+$(STAMPS)/packages: scripts/packages.txt scripts/install-packages
+	@mkdir -p $(@D)
+	@scripts/install-packages
+	@touch $@
+
+# An upgraded slurmctld or redis-server wants the headers of its own version.
+$(STAMPS)/slurm: $(wildcard /var/lib/dpkg/info/slurmctld.list)
+$(STAMPS)/redis: $(wildcard /var/lib/dpkg/info/redis-server.list)
+
+$(STAMPS)/slurm: scripts/setup-slurm-tree scripts/fetch-source | $(STAMPS)/packages
+	@scripts/setup-slurm-tree
+	@touch $@
+
+$(STAMPS)/redis: scripts/setup-redis-header scripts/fetch-source | $(STAMPS)/packages
+	@scripts/setup-redis-header
+	@touch $@
+
+$(STAMPS)/venv: pyproject.toml scripts/setup-venv | $(STAMPS)/packages
+	@scripts/setup-venv
+	@touch $@
+
+# --- build ------------------------------------------------------------------
+
+$(CMAKE_B)/CMakeCache.txt: CMakeLists.txt $(STAMPS)/slurm $(STAMPS)/redis
+	@cmake -S . -B $(CMAKE_B) -DCMAKE_INCLUDE_PATH=$(CURDIR)/$(BUILD)/deps/slurm \
+		-DCMAKE_INSTALL_PREFIX=/usr -DBUILD_TESTING=ON >$(BUILD)/cmake.out || \
+		{ cat $(BUILD)/cmake.out; exit 1; }
+	@touch $@
+
+plugin: $(CMAKE_B)/CMakeCache.txt
+	@cmake --build $(CMAKE_B) -j $(JOBS) >$(BUILD)/compile.out || \
+		{ cat $(BUILD)/compile.out; exit 1; }
+
+# --- what people type -------------------------------------------------------
+
+demo: setup plugin
+	@$(PY) scripts/demo.py
+
+TESTS ?= tests
+test: setup plugin
+	$(PYTEST) $(TESTS)
+
+check: setup plugin
+	@scripts/check
+
+BENCH ?= hook
+bench: setup plugin
+	@bench/run $(BENCH)
+
+clean:
+	rm -rf $(CMAKE_B) $(BUILD)/cmake.out $(BUILD)/compile.out dist
+
+distclean: clean
+	rm -rf $(BUILD) $(VENV)
+
+.PHONY: help setup plugin demo test check bench clean distclean
