@@ -56,18 +56,25 @@ static const char *decode_limit(struct jc_record *rec,
     return NULL;
 }
 
-static bool take_state_flags(void *ctx, struct jc_slice key,
-                             struct mp_reader value)
+static bool slice_is(struct jc_slice slice, const char *text)
+{
+    size_t n = strlen(text);
+
+    return slice.n == n && !memcmp(slice.p, text, n);
+}
+
+/* Notes the keys of extra that criteria ask about. */
+static bool take_extra(void *ctx, struct jc_slice key, struct mp_reader value)
 {
     struct jc_record *rec = (struct jc_record *)ctx;
+    uint32_t *out = slice_is(key, "state_flags")         ? &rec->state_flags
+                    : slice_is(key, "state_reason_prev") ? &rec->state_reason_prev
+                                                         : NULL;
     struct mp_value v;
 
-    if (key.n != strlen("state_flags") ||
-        memcmp(key.p, "state_flags", key.n))
-        return true;
-    if (mp_read(&value, &v) && v.type == MP_UINT && v.u <= UINT32_MAX)
-        rec->state_flags = (uint32_t)v.u;
-    return false;
+    if (out && mp_read(&value, &v) && v.type == MP_UINT && v.u <= UINT32_MAX)
+        *out = (uint32_t)v.u;
+    return true;
 }
 
 /* r stands on the map; it is checked pair by pair and passed over. */
@@ -86,7 +93,7 @@ static const char *decode_extra(struct jc_record *rec, struct mp_reader *r)
     }
     rec->extra.p = (const char *)start;
     rec->extra.n = (uint32_t)(r->pos - start);
-    jc_extra_each(rec->extra, take_state_flags, rec);
+    jc_extra_each(rec->extra, take_extra, rec);
     return NULL;
 }
 

@@ -42,6 +42,7 @@ struct jc_record {
     enum jc_limit limit_kind;
     uint32_t time_limit;   /* minutes, when JC_LIMIT_MINUTES */
     uint32_t state_flags;  /* extra.state_flags, 0 when absent (decode only) */
+    uint32_t state_reason_prev; /* the same of extra.state_reason_prev */
     struct jc_slice extra; /* encode: NULL writes an empty map */
 };
 

@@ -128,7 +128,8 @@ def test_c_takes_longer_forms_and_later_fields() -> None:
     assert bytes.fromhex(dumped["again"]) == data
 
 
-@pytest.mark.parametrize(("extra", "flags"), [({}, 0), ({"a": 1, "state_flags": 0x2000}, 0x2000), ({"state_flags": "x"}, 0)])
-def test_c_finds_state_flags_in_extra(extra: dict[str, Any], flags: int) -> None:
-    (dumped,) = dump(with_field("extra", extra))
-    assert int(dumped["state_flags"]) == flags
+@pytest.mark.parametrize("key", ["state_flags", "state_reason_prev"])
+@pytest.mark.parametrize(("value", "seen"), [(None, 0), (0x2000, 0x2000), ("x", 0), (2**32, 0)])
+def test_c_finds_what_criteria_ask_of_extra(key: str, value: Any, seen: int) -> None:
+    (dumped,) = dump(with_field("extra", {"a": 1} if value is None else {"a": [1], key: value}))
+    assert int(dumped[key]) == seen

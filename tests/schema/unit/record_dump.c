@@ -77,6 +77,7 @@ static void dump(const uint8_t *bytes, size_t n)
         print_field(&rec, at);
     print_hex("extra x", rec.extra.p, rec.extra.n);
     printf("state_flags %" PRIu32 "\n", rec.state_flags);
+    printf("state_reason_prev %" PRIu32 "\n", rec.state_reason_prev);
     print_again(&rec);
     printf(".\n");
 }
