@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: MIT
+"""The command `slurmjcd`: reads options, sets up logging, calls one function."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from slurmjcd import __version__
+
+_CONFIG = click.option(
+    "--config", "config_path", type=click.Path(path_type=Path), metavar="FILE",
+    help="Configuration; default /etc/slurmjcd/slurmjcd.toml, which may be missing.",
+)  # fmt: skip
+
+log = logging.getLogger(__name__)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def main() -> None:
+    """slurmjcd keeps Slurm's completed jobs in Redis or Valkey."""
+
+
+@main.command()
+@_CONFIG
+def run(config_path: Path | None) -> None:
+    """Run the daemon until SIGTERM."""
+    import uvloop
+
+    from slurmjcd import configfile, logs
+    from slurmjcd.daemon import Daemon
+    from slurmjcd.errors import SlurmjcdError
+
+    try:
+        config = configfile.load(config_path, os.environ)
+        logs.set_up(config.daemon.log_level)
+
+        async def serve() -> None:
+            await Daemon(config, lambda: configfile.load(config_path, os.environ)).run()
+
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(serve())
+    except SlurmjcdError as exc:
+        fail(exc)
+
+
+@main.command("check-config")
+@_CONFIG
+@click.option("--print-default", is_flag=True, help="Print a configuration file with every key at its default.")
+def check_config(config_path: Path | None, print_default: bool) -> None:
+    """Say whether the configuration is right, for a start or a reload."""
+    from slurmjcd import checks, configfile, sample
+    from slurmjcd.errors import SlurmjcdError
+
+    if print_default:
+        click.echo(sample.sample(), nl=False)
+        return
+    try:
+        checks.check_machine(configfile.load(config_path, os.environ))
+    except SlurmjcdError as exc:
+        fail(exc)
+    click.echo(f"{config_path or configfile.DEFAULT_PATH}: right")
+
+
+@main.command()
+def version() -> None:
+    """Print the version."""
+    click.echo(f"slurmjcd {__version__}")
+
+
+def fail(exc: Exception) -> None:
+    """End with status 1 and the error, one line per problem."""
+    for line in str(exc).splitlines():
+        click.echo(f"slurmjcd: {line}", err=True)
+    sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,235 @@
+# SPDX-License-Identifier: MIT
+"""What can be configured, its defaults and ranges. No I/O: configfile.py reads, checks.py looks at the machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+SUN_PATH_MAX = 107  # bytes of a Unix socket's path, without its NUL
+MIB = 1024 * 1024
+
+
+def _socket_path(path: Path) -> Path:
+    size = len(str(path).encode())
+    if size > SUN_PATH_MAX:
+        raise ValueError(
+            f"a socket path may have {SUN_PATH_MAX} bytes, this one has {size}: choose a shorter directory"
+        )
+    return _absolute(path)
+
+
+def _absolute(path: Path) -> Path:
+    if str(path) and not path.is_absolute():
+        raise ValueError(f"must be an absolute path, not '{path}'")
+    if "\0" in str(path):
+        raise ValueError("must not hold a NUL byte")
+    return path
+
+
+def _octal(value: Any) -> Any:
+    if isinstance(value, str):
+        try:
+            return int(value, 8)
+        except ValueError:
+            raise ValueError("must be an octal string such as '0600'") from None
+    raise ValueError("must be an octal string such as '0600'")
+
+
+SocketPath = Annotated[Path, AfterValidator(_socket_path)]
+AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
+Mode = Annotated[int, BeforeValidator(_octal), Field(ge=0, le=0o777)]
+OptionalSocketPath = Annotated[SocketPath | None, BeforeValidator(lambda value: value or None)]
+OptionalPath = Annotated[AbsolutePath | None, BeforeValidator(lambda value: value or None)]
+Bytes = Annotated[int, Field(ge=4096, le=2**50)]
+Seconds = Annotated[float, Field(gt=0, le=86_400)]
+
+
+class Section(BaseModel):
+    """Base of all sections: unknown keys are errors, nothing is converted silently, nothing changes after start."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=False, hide_input_in_errors=True)
+
+
+class DaemonSection(Section):
+    """Who the daemon is on this machine."""
+
+    roles: list[Literal["ingest", "query"]] = Field(
+        ["ingest", "query"], min_length=1, description="what this daemon does; a login node has only 'query'"
+    )
+    slurm_user: str = Field("slurm", min_length=1, description="SlurmUser of slurm.conf, by name or uid")
+    run_dir: AbsolutePath = Field(Path("/run/slurmjcd"), description="directory of the sockets")
+    state_dir: AbsolutePath = Field(Path("/var/lib/slurmjcd"), description="directory of spool and embedded Redis")
+    drain_s: Seconds = Field(10.0, description="longest time that SIGTERM waits for work in progress")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="what goes to stderr")
+
+
+class IngestSection(Section):
+    """Where slurmctld's plugin delivers records."""
+
+    socket: OptionalSocketPath = Field(None, description="default: ingest.sock in daemon.run_dir")
+    mode: Mode = Field(0o600, validate_default=False, description="mode of the socket, if systemd doesn't own it")
+    request_bytes: int = Field(4 * MIB, ge=64 * 1024, le=64 * MIB, description="largest request")
+    connections: int = Field(64, ge=1, le=10_000, description="connections at a time")
+    batch_records: int = Field(8192, ge=1, le=100_000, description="records in one commit of the spool, at most")
+    batch_bytes: int = Field(4 * MIB, ge=4096, le=64 * MIB, description="bytes in one commit of the spool, at most")
+    batch_ms: float = Field(2.0, ge=0, le=1000, description="how long a commit waits for more records")
+    pending_bytes: int = Field(
+        32 * MIB, ge=MIB, le=2**30, description="received and not yet committed; above this sockets aren't read"
+    )
+
+
+class QuerySection(Section):
+    """Where sacct and slurmjc ask."""
+
+    socket: OptionalSocketPath = Field(None, description="default: query.sock in daemon.run_dir")
+    mode: Mode = Field(0o666, validate_default=False, description="mode of the socket, if systemd doesn't own it")
+    connections: int = Field(512, ge=1, le=10_000, description="connections at a time")
+    connections_per_uid: int = Field(16, ge=1, le=10_000, description="connections of one user at a time")
+    idle_s: Seconds = Field(60.0, description="a connection that asks nothing for so long is closed")
+    timeout_s: Seconds = Field(10.0, description="longest wait for one answer of the store")
+    open_queries: int = Field(16, ge=1, le=1000, description="queries a connection may have open at a time")
+    page_rows: int = Field(2000, ge=1, le=100_000, description="rows in one FETCH, at most")
+    store_connections: int = Field(8, ge=1, le=1000, description="connections to Redis for questions")
+
+
+class SpoolSection(Section):
+    """Records on their way to Redis, on disk before they are acknowledged."""
+
+    path: OptionalPath = Field(None, description="default: spool.db in daemon.state_dir")
+    max_bytes: Bytes = Field(4096 * MIB, description="records kept in all; when reached, slurmctld's side waits")
+    replay_s: float = Field(86_400.0, ge=0, le=366 * 86_400, description="how long shipped records stay for a replay")
+    replay_bytes: int = Field(2048 * MIB, ge=0, le=2**50, description="shipped records kept for a replay, at most")
+
+
+class RedisSection(Section):
+    """Where jobs live. Without an address the daemon runs its own Redis, see [embedded]."""
+
+    address: str = Field("", description="unix:/path, redis://host:port or rediss://host:port (TLS)")
+    user: str = Field("", description="ACL user that writes")
+    password_file: OptionalPath = Field(None, description="file (mode 0600) with its password")
+    reader_user: str = Field("", description="ACL user that only reads, for questions; default: user")
+    reader_password_file: OptionalPath = Field(None, description="file (mode 0600) with its password")
+    tls_ca_file: OptionalPath = Field(None, description="CA that signed the server's certificate")
+    tls_cert_file: OptionalPath = Field(None, description="certificate this daemon shows")
+    tls_key_file: OptionalPath = Field(None, description="its key (mode 0600 or less)")
+    prefix: str = Field("job", pattern=r"^[\x21-\x7e]{1,128}$", description="first part of every key")
+    ttl_s: int = Field(
+        0, ge=0, le=2**31, description="retention: jobs go so long after their end; 0 keeps them for ever"
+    )
+    durability: Literal["memory", "aof", "replicas"] = Field(
+        "memory", description="when a record counts as shipped: in memory, fsynced (WAITAOF), on replicas (WAIT)"
+    )
+    replicas: int = Field(1, ge=1, le=100, description="how many replicas, with durability = 'replicas'")
+    batch_records: int = Field(1000, ge=1, le=60_000, description="records in one PUT, at most")
+    batch_bytes: int = Field(512 * 1024, ge=4096, le=64 * MIB, description="bytes in one PUT, at most")
+    in_flight: int = Field(8, ge=1, le=1000, description="PUTs sent ahead of their replies")
+    connect_s: Seconds = Field(2.0, description="longest wait for a connection")
+    reply_s: Seconds = Field(5.0, description="longest wait for a reply")
+
+    @model_validator(mode="after")
+    def _address_is_known(self) -> RedisSection:
+        if self.address and not self.address.startswith(("unix:/", "redis://", "rediss://")):
+            raise ValueError("address must be unix:/path, redis://host:port or rediss://host:port")
+        if "@" in self.address:
+            raise ValueError("address must not hold a password: use user and password_file")
+        return self
+
+
+class EmbeddedSection(Section):
+    """The daemon's own Redis, used while redis.address is empty."""
+
+    server: str = Field("", description="redis-server or valkey-server; default: the first of them in PATH")
+    module: AbsolutePath = Field(
+        Path("/usr/lib/redis/modules/slurm_jobcomp.so"), description="slurm_jobcomp.so, executable and root's"
+    )
+    dir: OptionalPath = Field(None, description="default: redis in daemon.state_dir")
+    socket: OptionalSocketPath = Field(None, description="default: redis.sock in embedded.dir")
+    appendfsync: Literal["always", "everysec"] = Field("everysec", description="as in redis.conf")
+    maxmemory: int = Field(0, ge=0, le=2**50, description="bytes; 0: no limit")
+
+
+class AccessSection(Section):
+    """Who may see whose jobs."""
+
+    private_data: Literal["slurm"] | bool = Field(
+        "slurm", description="true: users see their own jobs; false: everyone sees all; 'slurm': as PrivateData says"
+    )
+    slurm_conf: AbsolutePath = Field(Path("/etc/slurm/slurm.conf"), description="where PrivateData is read")
+    operators: list[str] = Field([], description="who sees all: user names, uids, or groups as '%group'")
+
+
+class HealthSection(Section):
+    """/healthz, /readyz and /metrics."""
+
+    listen: str = Field("127.0.0.1:9856", description="loopback host:port, unix:/path, or '' for none")
+
+    @model_validator(mode="after")
+    def _listen_is_local(self) -> HealthSection:
+        if self.listen and not self.listen.startswith("unix:/"):
+            host, _, port = self.listen.rpartition(":")
+            if host.strip("[]") not in ("127.0.0.1", "::1", "localhost"):
+                raise ValueError(f"listen must be a loopback address or unix:/path, not '{self.listen}'")
+            if not port.isdigit() or int(port) > 65535:
+                raise ValueError(f"listen must end with a port from 0 to 65535, not '{port}'")
+        return self
+
+
+class Config(Section):
+    """All of it."""
+
+    daemon: DaemonSection = DaemonSection()
+    ingest: IngestSection = IngestSection()
+    query: QuerySection = QuerySection()
+    spool: SpoolSection = SpoolSection()
+    redis: RedisSection = RedisSection()
+    embedded: EmbeddedSection = EmbeddedSection()
+    access: AccessSection = AccessSection()
+    health: HealthSection = HealthSection()
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Config:
+        if "ingest" not in self.daemon.roles and not self.redis.address:
+            raise ValueError("redis.address must be set when daemon.roles has no 'ingest': there is no Redis to ask")
+        for name, path in (("ingest.socket", self.ingest_socket), ("query.socket", self.query_socket)):
+            try:
+                _socket_path(path)
+            except ValueError as exc:
+                raise ValueError(f"{name} '{path}': {exc}") from None
+        if self.embedded_used and len(str(self.embedded_socket).encode()) > SUN_PATH_MAX:
+            raise ValueError(
+                f"embedded.socket '{self.embedded_socket}' is longer than {SUN_PATH_MAX} bytes: set a shorter one"
+            )
+        if self.ingest_socket == self.query_socket:
+            raise ValueError("ingest.socket and query.socket must differ")
+        return self
+
+    @property
+    def ingest_socket(self) -> Path:
+        return self.ingest.socket or self.daemon.run_dir / "ingest.sock"
+
+    @property
+    def query_socket(self) -> Path:
+        return self.query.socket or self.daemon.run_dir / "query.sock"
+
+    @property
+    def spool_path(self) -> Path:
+        return self.spool.path or self.daemon.state_dir / "spool.db"
+
+    @property
+    def embedded_used(self) -> bool:
+        return not self.redis.address
+
+    @property
+    def embedded_dir(self) -> Path:
+        return self.embedded.dir or self.daemon.state_dir / "redis"
+
+    @property
+    def embedded_socket(self) -> Path:
+        return self.embedded.socket or self.embedded_dir / "redis.sock"
+
+    @property
+    def redis_address(self) -> str:
+        return self.redis.address or f"unix:{self.embedded_socket}"

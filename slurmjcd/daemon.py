@@ -1,0 +1,279 @@
+# SPDX-License-Identifier: MIT
+"""The daemon: start, serve, stop. The first SIGTERM drains, a second one forces; SIGHUP reloads."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any, Final
+
+from slurmjcd import __version__, systemd
+from slurmjcd.access import AccessPolicy, private_jobs
+from slurmjcd.checks import check_machine, slurm_uid
+from slurmjcd.committer import Committer
+from slurmjcd.config import Config
+from slurmjcd.embedded import EmbeddedRedis
+from slurmjcd.errors import ConfigError, SpoolError, StoreError
+from slurmjcd.health import HealthServer, tcp_socket
+from slurmjcd.ingest import IngestServer
+from slurmjcd.metrics import Metrics
+from slurmjcd.protocol import Limits
+from slurmjcd.query import QueryServer
+from slurmjcd.readiness import Readiness
+from slurmjcd.shipper import Shipper
+from slurmjcd.sockets import OwnSocket
+from slurmjcd.spool import Spool
+from slurmjcd.store import Store
+
+log = logging.getLogger(__name__)
+
+_TRIM_S: Final = 10.0
+
+LoadConfig = Callable[[], Config]
+
+
+class Daemon:
+    """One slurmjcd. `await run()` returns when it has stopped."""
+
+    def __init__(self, config: Config, load: LoadConfig) -> None:
+        self.config = config
+        self._load = load
+        self.metrics = Metrics()
+        self.store = Store(config)
+        self.spool: Spool | None = None
+        self.shipper: Shipper | None = None
+        self.committer: Committer | None = None
+        self.ingest: IngestServer | None = None
+        self.query: QueryServer | None = None
+        self.embedded: EmbeddedRedis | None = None
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._servers: dict[str, asyncio.Server] = {}
+        self._own_sockets: list[OwnSocket] = []
+        self._stop = asyncio.Event()
+        self._force = asyncio.Event()
+        self._notifier = systemd.Notifier(os.environ)
+        self._passed = systemd.take_listen_fds(os.environ)
+        self._readiness = Readiness(self)
+        self._health = HealthServer(self.metrics, self._readiness.report, self._readiness.refresh_metrics)
+
+    async def run(self) -> None:
+        """Start, serve until a signal, stop.
+
+        Raises:
+            ConfigError, SpoolError: it can't start; what had been started is stopped again.
+        """
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._on_stop_signal)
+        loop.add_signal_handler(signal.SIGHUP, self._on_reload_signal)
+        try:
+            await self._start()
+            self._notifier.ready(self._readiness.summary())
+            log.info("slurmjcd %s serves %s", __version__, " and ".join(self.config.daemon.roles))
+            await self._stop.wait()
+            self._notifier.stopping()
+            await self._drain()
+        finally:
+            await self._shut_down()
+            log.info("slurmjcd stopped")
+
+    # ---- start ---------------------------------------------------------------------------------------------------
+
+    async def _start(self) -> None:
+        config = self.config
+        check_machine(config)
+        if config.embedded_used:
+            self.embedded = EmbeddedRedis(config)
+            self.embedded.prepare()
+        if "ingest" in config.daemon.roles:
+            await self._start_ingest()
+        if "query" in config.daemon.roles:
+            await self._start_query()
+        if config.health.listen:
+            await self._health.start(self._health_socket(config.health.listen))
+        for name, sock in self._passed.items():
+            log.warning("systemd passed a socket named '%s' that no role of this daemon serves", name)
+            sock.close()
+        if self.embedded is not None:
+            self._spawn("embedded", self.embedded.run())
+        self._spawn("watchdog", self._notifier.feed_watchdog(self._readiness.summary))
+
+    async def _start_ingest(self) -> None:
+        config = self.config
+        listener = self._listener("ingest", config.ingest_socket, config.ingest.mode)
+        self.spool = await Spool.open(
+            config.spool_path,
+            max_bytes=config.spool.max_bytes,
+            replay_s=config.spool.replay_s,
+            replay_bytes=config.spool.replay_bytes,
+        )
+        self.committer = Committer(
+            self.spool, self.metrics,
+            batch_records=config.ingest.batch_records, batch_bytes=config.ingest.batch_bytes, batch_ms=config.ingest.batch_ms,
+        )  # fmt: skip
+        self.ingest = IngestServer(
+            self.committer,
+            allowed_uids=frozenset({0, slurm_uid(config)}),
+            limits=Limits(request_bytes=config.ingest.request_bytes),
+            pending_bytes=config.ingest.pending_bytes,
+            connections=config.ingest.connections,
+        )
+        self.shipper = Shipper(self.spool, self.store, config.redis, self.metrics)
+        self._spawn("committer", self.committer.run())
+        self._spawn("shipper", self.shipper.run())
+        self._spawn("trim", self._trim(self.spool))
+        await self._serve("ingest", self.ingest.connection, listener)
+
+    async def _start_query(self) -> None:
+        listener = self._listener("query", self.config.query_socket, self.config.query.mode)
+        self.query = QueryServer(self.store, self.config.query, self.metrics, self._policy(self.config))
+        await self._serve("query", self.query.connection, listener)
+
+    @staticmethod
+    def _policy(config: Config) -> AccessPolicy:
+        private = config.access.private_data
+        if private == "slurm":
+            private = private_jobs(config.access.slurm_conf)
+        uids = {0, os.geteuid(), slurm_uid(config)}
+        return AccessPolicy(private=private, operators=config.access.operators, operator_uids=uids)
+
+    def _listener(self, name: str, path: Any, mode: int) -> socket.socket:
+        passed = self._passed.pop(name, None)
+        if passed is not None:
+            return passed
+        own = OwnSocket(path, mode)
+        self._own_sockets.append(own)
+        return own.socket
+
+    def _health_socket(self, listen: str) -> socket.socket:
+        if "http" in self._passed:
+            return self._passed.pop("http")
+        if listen.startswith("unix:"):
+            own = OwnSocket(Path(listen.removeprefix("unix:")), 0o666)
+            self._own_sockets.append(own)
+            return own.socket
+        return tcp_socket(listen)
+
+    async def _serve(self, name: str, factory: Callable[[], asyncio.Protocol], sock: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        self._servers[name] = await loop.create_unix_server(factory, sock=sock)
+
+    def _spawn(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work, name=name)
+        self._tasks[name] = task
+        task.add_done_callback(self._on_task_done)
+
+    def _on_task_done(self, task: asyncio.Task[None]) -> None:
+        """No task of the daemon ends by itself; if one does, systemd should start the daemon anew."""
+        if task.cancelled() or self._stop.is_set():
+            return
+        log.critical("a bug in slurmjcd: %s ended", task.get_name(), exc_info=task.exception())
+        self._stop.set()
+
+    # ---- serve ---------------------------------------------------------------------------------------------------
+
+    async def _trim(self, spool: Spool) -> None:
+        while True:
+            await asyncio.sleep(_TRIM_S)
+            try:
+                while await spool.trim():
+                    await asyncio.sleep(0)
+            except SpoolError as exc:
+                log.warning("spool: %s", exc)
+
+    def _on_stop_signal(self) -> None:
+        if self._stop.is_set():
+            log.warning("second signal: stopping at once")
+            self._force.set()
+        self._stop.set()
+
+    def _on_reload_signal(self) -> None:
+        self._notifier.reloading()
+        try:
+            config = self._load()
+            check_machine(config)
+            policy = self._policy(config)
+        except ConfigError as exc:
+            log.error("reload: the old configuration stays: %s", str(exc).replace("\n", "; "))
+        else:
+            self._take_in(config, policy)
+        self._notifier.ready(self._readiness.summary())
+
+    def _take_in(self, config: Config, policy: AccessPolicy) -> None:
+        """Take over what can change while running, and name what can't."""
+        if self.query is not None:
+            self.query.policy = policy
+            self.query.config = config.query
+        if self.spool is not None:
+            self.spool.max_bytes = config.spool.max_bytes
+            self.spool.replay_s, self.spool.replay_bytes = config.spool.replay_s, config.spool.replay_bytes
+        logging.getLogger().setLevel(config.daemon.log_level.upper())
+        live = {"access": None, "query": {"socket", "mode", "store_connections"}, "spool": {"path"}, "daemon": ...}
+        changed = []
+        for section in type(config).model_fields:
+            old, new = getattr(self.config, section).model_dump(), getattr(config, section).model_dump()
+            for key in old:
+                fixed = live.get(section, ...)
+                is_live = key == "log_level" or fixed is None or (isinstance(fixed, set) and key not in fixed)
+                if old[key] != new[key] and not is_live:
+                    changed.append(f"{section}.{key}")
+        if changed:
+            log.warning("reload: these take effect at the next start: %s", ", ".join(changed))
+        log.info("reload: configuration taken in")
+
+    # ---- stop ----------------------------------------------------------------------------------------------------
+
+    async def _drain(self) -> None:
+        """Take nothing new, commit what came, ship what can be shipped, all within drain_s."""
+        forced = asyncio.create_task(self._force.wait())
+        work = asyncio.create_task(self._drain_work())
+        try:
+            async with asyncio.timeout(self.config.daemon.drain_s):
+                await asyncio.wait({forced, work}, return_when=asyncio.FIRST_COMPLETED)
+        except TimeoutError:
+            log.warning("not all was shipped within daemon.drain_s: the rest stays in the spool")
+        finally:
+            forced.cancel()
+            work.cancel()
+            await asyncio.gather(forced, work, return_exceptions=True)
+
+    async def _drain_work(self) -> None:
+        for server in self._servers.values():
+            server.close()
+        if self.ingest is not None and self.committer is not None:
+            self.ingest.close()
+            self.committer.close()
+            await asyncio.gather(self._tasks["committer"], return_exceptions=True)
+        if self.query is not None:
+            await self.query.close()
+        if self.shipper is not None and self.spool is not None and self.shipper.up:
+            while self.shipper.up and self.spool.state.backlog:
+                self.shipper.drained.clear()
+                await self.shipper.drained.wait()
+
+    async def _shut_down(self) -> None:
+        self._stop.set()
+        for server in self._servers.values():
+            server.close()
+        embedded = self._tasks.pop("embedded", None)
+        for task in self._tasks.values():
+            task.cancel()
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        with contextlib.suppress(StoreError):
+            await self.store.close()
+        await self._health.close()
+        if self.spool is not None:
+            await self.spool.close()
+        if embedded is not None:
+            embedded.cancel()
+            await asyncio.gather(embedded, return_exceptions=True)
+        for own in self._own_sockets:
+            own.close()
+        for sock in self._passed.values():
+            sock.close()

@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: MIT
+"""What the daemon says about itself: /readyz, the gauges of /metrics, systemd's status line."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from slurmjcd import __version__
+from slurmjcd.errors import SpoolError
+
+if TYPE_CHECKING:
+    from slurmjcd.daemon import Daemon
+
+
+class Readiness:
+    """Reads the parts of one daemon; changes nothing but gauges."""
+
+    def __init__(self, daemon: Daemon) -> None:
+        self._daemon = daemon
+
+    async def report(self) -> dict[str, Any]:
+        """/readyz: ready unless records can't be taken; Redis away is only `degraded`."""
+        daemon = self._daemon
+        components: dict[str, dict[str, Any]] = {}
+        ready, degraded = True, False
+        if daemon.spool is not None:
+            spool = await self._spool()
+            components["ingest"] = {
+                "ok": spool["ok"],
+                "connections": len(daemon.ingest.connections) if daemon.ingest else 0,
+            }
+            components["spool"] = spool
+            ready = spool["ok"]
+        if daemon.shipper is not None:
+            shipper = daemon.shipper
+            components["redis"] = {"ok": shipper.up, "status": shipper.status, "address": daemon.store.address}
+            degraded = not shipper.up
+            if shipper.info is not None:
+                components["redis"]["module"] = shipper.info.text("module_version")
+        if daemon.embedded is not None:
+            components["embedded"] = {
+                "ok": daemon.embedded.status == "running", "status": daemon.embedded.status, "pid": daemon.embedded.pid,
+            }  # fmt: skip
+        if daemon.query is not None:
+            components["query"] = {"ok": True, "connections": len(daemon.query.connections)}
+        status = "failed" if not ready else "degraded" if degraded else "ok"
+        return {"ready": ready, "status": status, "version": __version__, "components": components}
+
+    async def _spool(self) -> dict[str, Any]:
+        spool = self._daemon.spool
+        assert spool is not None
+        state = spool.state
+        try:
+            await spool.check_writable()
+        except SpoolError:
+            pass
+        full = state.bytes >= spool.max_bytes * 0.98
+        why = state.error or ("spool.max_bytes is reached" if full else None)
+        return {
+            "ok": why is None,
+            "status": why or "writable",
+            "backlog_records": state.backlog,
+            "bytes": state.bytes,
+            "quarantined_records": state.quarantined,
+            "lost_records": state.lost,
+            "oldest_s": self._oldest_s(),
+        }
+
+    def _oldest_s(self) -> float:
+        spool = self._daemon.spool
+        since = spool.state.unshipped_since if spool is not None else None
+        return round(time.monotonic() - since, 3) if since is not None else 0.0
+
+    def refresh_metrics(self) -> None:
+        """Set the gauges to what is true now."""
+        daemon, metrics = self._daemon, self._daemon.metrics
+        if daemon.spool is not None:
+            state = daemon.spool.state
+            metrics.spool_records.set(state.backlog)
+            metrics.spool_bytes.set(state.bytes)
+            metrics.spool_oldest_seconds.set(self._oldest_s())
+            metrics.quarantined.set(state.quarantined)
+            metrics.ring_dropped.set(sum(ring.dropped for ring in state.rings.values()))
+        if daemon.ingest is not None:
+            metrics.connections.labels("ingest").set(len(daemon.ingest.connections))
+        if daemon.query is not None:
+            metrics.connections.labels("query").set(len(daemon.query.connections))
+
+    def summary(self) -> str:
+        """One line for `systemctl status`."""
+        daemon = self._daemon
+        parts = []
+        if daemon.spool is not None:
+            parts.append(f"{daemon.spool.state.last} records taken, {daemon.spool.state.backlog} waiting")
+        if daemon.shipper is not None:
+            parts.append("Redis up" if daemon.shipper.up else f"Redis: {daemon.shipper.status}")
+        if daemon.query is not None:
+            parts.append(f"{len(daemon.query.connections)} connections asking")
+        return "; ".join(parts)

@@ -1,0 +1,216 @@
+# SPDX-License-Identifier: MIT
+"""The spool's file: what is in it, how it is opened, and what is done with a foreign or damaged one."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sqlite3
+import time
+import uuid
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from slurmjcd.errors import SpoolError
+
+log = logging.getLogger(__name__)
+
+APPLICATION_ID: Final = 0x534A4344  # "SJCD"
+FORMAT_VERSION: Final = 1
+_SQLITE_MAGIC: Final = b"SQLite format 3\0"
+_CHECK_MAX_BYTES: Final = 1024**3  # a larger file is checked where it is read, not at start
+
+SCHEMA: Final = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
+CREATE TABLE batch (
+    first INTEGER PRIMARY KEY,  -- sequence number of its first record; numbers have no holes
+    count INTEGER NOT NULL,
+    clock INTEGER NOT NULL,     -- the spool's own seconds, which no wall clock can move
+    crc INTEGER NOT NULL,       -- CRC-32 of frames
+    frames BLOB NOT NULL        -- $<length> CR LF <record> CR LF, as the records came
+);
+CREATE TABLE source (
+    id TEXT PRIMARY KEY,
+    watermark INTEGER NOT NULL DEFAULT 0,
+    attempted INTEGER NOT NULL DEFAULT 0,
+    dropped INTEGER NOT NULL DEFAULT 0,
+    spilled INTEGER NOT NULL DEFAULT 0,
+    last_dropped INTEGER
+) WITHOUT ROWID;
+CREATE TABLE quarantine (
+    seq INTEGER NOT NULL,
+    spool TEXT NOT NULL,
+    at INTEGER NOT NULL,
+    reason TEXT NOT NULL,
+    record BLOB NOT NULL,
+    PRIMARY KEY (spool, seq)
+);
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Salvaged:
+    """What could be read from a damaged spool."""
+
+    batches: int
+    records: int
+    lost: int  # records known to have been there that could not be read
+
+
+def open_file(path: Path) -> tuple[sqlite3.Connection, Salvaged | None]:
+    """A connection for the writer, on a new file, a good one, or a new one that took in what a damaged one still held.
+
+    Raises:
+        SpoolError: the file is not ours or newer than this program; it stays as it is.
+    """
+    new = not path.exists() or path.stat().st_size == 0
+    if path.exists() and new:
+        log.warning("spool %s is empty: a new one is started in it", path)
+    if not new:
+        _refuse_foreign(path)
+        damage = _damage(path)
+        if damage is not None:
+            return _replace_damaged(path, damage)
+    try:
+        return _connect(path, new=new), None
+    except sqlite3.Error as exc:
+        raise SpoolError(f"spool {path} can't be opened: {exc}") from exc
+
+
+def _refuse_foreign(path: Path) -> None:
+    advice = "set spool.path to a file of slurmjcd's own"
+    try:
+        with path.open("rb") as file:
+            head = file.read(100)
+    except OSError as exc:
+        raise SpoolError(f"spool {path} can't be read: {exc.strerror}") from exc
+    if not head.startswith(_SQLITE_MAGIC):
+        if len(head) >= 72 and int.from_bytes(head[68:72], "big") == APPLICATION_ID:
+            return  # ours, with a damaged first block
+        raise SpoolError(f"spool {path} is no SQLite database: {advice}")
+    owner = int.from_bytes(head[68:72], "big")
+    version = int.from_bytes(head[60:64], "big")
+    if owner != APPLICATION_ID and not _wal_has_ours(path):
+        raise SpoolError(f"spool {path} is a database of another program: {advice}")
+    if version > FORMAT_VERSION and owner == APPLICATION_ID:
+        raise SpoolError(
+            f"spool {path} has format {version}, this slurmjcd knows {FORMAT_VERSION}: install the newer slurmjcd"
+        )
+
+
+def _wal_has_ours(path: Path) -> bool:
+    """Whether the marks of a spool are only in its write-ahead log yet (it was killed before its first checkpoint)."""
+    try:
+        with contextlib.closing(sqlite3.connect(f"file:{path}?mode=rw", uri=True)) as database:
+            return bool(database.execute("PRAGMA application_id").fetchone()[0] == APPLICATION_ID)
+    except sqlite3.Error:
+        return False
+
+
+def _damage(path: Path) -> str | None:
+    """What is wrong with the file, None if nothing was found."""
+    try:
+        with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as database:
+            if path.stat().st_size <= _CHECK_MAX_BYTES:
+                result = database.execute("PRAGMA quick_check(1)").fetchone()[0]
+                if result != "ok":
+                    return str(result).splitlines()[0]
+            if database.execute("SELECT value FROM meta WHERE key = 'spool'").fetchone() is None:
+                return "its id is missing"
+    except sqlite3.DatabaseError as exc:
+        if isinstance(exc, sqlite3.OperationalError) and "no such table" not in str(exc):
+            raise SpoolError(f"spool {path} can't be read: {exc}") from exc
+        return str(exc)
+    return None
+
+
+def _connect(path: Path, *, new: bool) -> sqlite3.Connection:
+    old_umask = os.umask(0o077)
+    try:
+        database = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10)
+    finally:
+        os.umask(old_umask)
+    if new:
+        database.execute("PRAGMA page_size = 16384")
+        database.execute("PRAGMA auto_vacuum = INCREMENTAL")
+    database.execute("PRAGMA journal_mode = WAL")
+    database.execute("PRAGMA synchronous = FULL")
+    database.execute("PRAGMA wal_autocheckpoint = 2000")
+    database.execute("PRAGMA journal_size_limit = 67108864")
+    if new:
+        spool_id = f"spool-{uuid.uuid4()}"
+        database.executescript(
+            f"BEGIN; PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {FORMAT_VERSION}; {SCHEMA}"
+            f"INSERT INTO meta VALUES ('spool', '{spool_id}'), ('shipped', 0), ('clock', 0), ('lost', 0); COMMIT;"
+        )
+        database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        _sync_directory(path.parent)
+    return database
+
+
+def _sync_directory(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _replace_damaged(path: Path, damage: str) -> tuple[sqlite3.Connection, Salvaged]:
+    aside = path.with_name(f"{path.name}.damaged-{int(time.time())}")
+    for suffix in ("-wal", "-shm", ""):
+        part = path.with_name(path.name + suffix)
+        if part.exists():
+            part.rename(aside.with_name(aside.name + suffix))
+    database = _connect(path, new=True)
+    salvaged = _salvage(aside, database)
+    log.error(
+        "spool %s is damaged (%s): set aside as %s; %d records in %d batches were saved from it, %d are known to be lost",
+        path, damage, aside.name, salvaged.records, salvaged.batches, salvaged.lost,
+    )  # fmt: skip
+    return database, salvaged
+
+
+def _salvage(damaged: Path, database: sqlite3.Connection) -> Salvaged:
+    """Copy what can be read: batches from both ends (damage in between hides neither), sources, quarantine."""
+    batches: dict[int, tuple[int, bytes]] = {}
+    with contextlib.closing(sqlite3.connect(damaged, isolation_level=None)) as old:
+        for order in ("ASC", "DESC"):
+            with contextlib.suppress(sqlite3.Error):
+                for first, count, crc, frames in old.execute(
+                    f"SELECT first, count, crc, frames FROM batch ORDER BY first {order}"  # noqa: S608
+                ):
+                    if isinstance(frames, bytes) and zlib.crc32(frames) == crc:
+                        batches[first] = (count, frames)
+        known_last = _known_last(old, batches)
+        database.execute("BEGIN")
+        for table in ("source", "quarantine"):
+            with contextlib.suppress(sqlite3.Error):
+                rows = old.execute(f"SELECT * FROM {table}")  # noqa: S608
+                slots = ",".join("?" * len(rows.description))
+                for row in rows:
+                    database.execute(f"INSERT OR REPLACE INTO {table} VALUES ({slots})", row)  # noqa: S608
+    next_seq = 1
+    for first in sorted(batches):
+        count, frames = batches[first]
+        database.execute("INSERT INTO batch VALUES (?, ?, 0, ?, ?)", (next_seq, count, zlib.crc32(frames), frames))
+        next_seq += count
+    saved = next_seq - 1
+    expected = known_last - min(batches) + 1 if batches else 0
+    lost = max(0, expected - saved)
+    database.execute("UPDATE meta SET value = ? WHERE key = 'lost'", (lost,))
+    database.execute("COMMIT")
+    return Salvaged(len(batches), saved, lost)
+
+
+def _known_last(old: sqlite3.Connection, batches: dict[int, tuple[int, bytes]]) -> int:
+    """The highest sequence number that the damaged spool is known to have held."""
+    last = max((first + count - 1 for first, (count, _) in batches.items()), default=0)
+    with contextlib.suppress(sqlite3.Error):
+        row = old.execute("SELECT first, count FROM batch ORDER BY first DESC LIMIT 1").fetchone()
+        if row is not None and isinstance(row[0], int) and isinstance(row[1], int):
+            last = max(last, row[0] + row[1] - 1)
+    return last

@@ -1,0 +1,235 @@
+# SPDX-License-Identifier: MIT
+"""Redis or Valkey with our module: connections, calls, and what its errors mean for us.
+
+A connection is never shared between tasks, and one whose call was cancelled or timed out is closed: its next reply
+would belong to the call before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import re
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, cast
+from urllib.parse import urlsplit
+
+from redis import exceptions
+from redis.asyncio.connection import AbstractConnection, Connection, SSLConnection, UnixDomainSocketConnection
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from slurmjcd import protocol
+from slurmjcd.checks import read_secret, secret_path
+from slurmjcd.config import Config
+from slurmjcd.errors import BadRecord, ConfigError, OutOfSequence, Refused, StoreError, Unavailable
+
+log = logging.getLogger(__name__)
+
+_OUR_CODES: Final = re.compile(r"(OUTOFSEQ|BADRECORD) (\d+)(?: (.*))?", re.DOTALL)
+_CODE: Final = re.compile(r"[A-Z]{3,}(?= )")
+_READ_BYTES: Final = 256 * 1024
+_ANSWERS: Final = frozenset({"ERR", "NOQUERY", "LIMIT", "WRONGTYPE", "TOOBIG"})
+
+
+@dataclass(frozen=True, slots=True)
+class StoreInfo:
+    """What SLURMJC.INFO said."""
+
+    fields: dict[str, Any]
+    watermarks: dict[str, int]
+
+    def flag(self, name: str) -> bool:
+        return self.fields.get(name) in (1, b"1", b"yes")
+
+    def text(self, name: str) -> str:
+        value = self.fields.get(name, b"")
+        return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+
+
+class StoreLink:
+    """One connection to the store for one task."""
+
+    def __init__(self, connection: AbstractConnection, prefix: bytes, address: str) -> None:
+        self._connection = connection
+        self._prefix = prefix
+        self.address = address
+
+    async def open(self) -> StoreInfo:
+        """Connect and see that the module there is one we can talk to.
+
+        Raises:
+            Unavailable: not (yet); the text says why.
+        """
+        try:
+            await self._connection.connect()  # type: ignore[no-untyped-call]
+        except (exceptions.RedisError, OSError, TimeoutError) as exc:
+            raise Unavailable(f"no connection to Redis at {self.address}: {_text(exc)}") from exc
+        info = await self.info()
+        spoken = info.fields.get("protocol")
+        if spoken != protocol.PROTOCOL_VERSION:
+            raise Unavailable(
+                f"the module in Redis at {self.address} speaks protocol {spoken}, this slurmjcd speaks "
+                f"{protocol.PROTOCOL_VERSION}: install slurmjcd and slurm_jobcomp.so of one version"
+            )
+        return info
+
+    async def info(self) -> StoreInfo:
+        return parse_info(await self.call(protocol.INFO, self._prefix))
+
+    async def call(self, *args: bytes, timeout_s: float | None = None) -> Any:
+        """Send one command and return its reply."""
+        await self.send([protocol.command(*args)])
+        return await self.receive(timeout_s=timeout_s)
+
+    async def send(self, parts: Sequence[bytes]) -> None:
+        """Send the bytes of whole commands."""
+        try:
+            await self._connection.send_packed_command(parts, check_health=False)
+        except (exceptions.RedisError, OSError, TimeoutError) as exc:
+            raise Unavailable(f"connection to Redis at {self.address} lost: {_text(exc)}") from exc
+
+    async def receive(self, *, timeout_s: float | None = None) -> Any:
+        """The next reply; an error reply is raised as one of ours."""
+        try:
+            return await self._connection.read_response(disable_decoding=True, timeout=timeout_s)
+        except exceptions.ResponseError as exc:
+            raise translate(exc, self.address) from exc
+        except (exceptions.RedisError, OSError, TimeoutError) as exc:
+            raise Unavailable(f"connection to Redis at {self.address} lost: {_text(exc)}") from exc
+
+    @property
+    def is_open(self) -> bool:
+        return bool(self._connection.is_connected)
+
+    async def close(self) -> None:
+        with contextlib.suppress(exceptions.RedisError, OSError, TimeoutError):
+            await self._connection.disconnect(nowait=True)
+
+
+def translate(exc: Exception, address: str) -> StoreError:
+    """Our error for an error reply: what is the record's fault, what is the request's, and all else: not now."""
+    text = str(exc)
+    if match := _OUR_CODES.match(text):
+        number = int(match[2])
+        return OutOfSequence(number) if match[1] == "OUTOFSEQ" else BadRecord(number, match[3] or "refused")
+    if "unknown command" in text:
+        return Unavailable(
+            f"Redis at {address} lacks the module: add 'loadmodule /usr/lib/redis/modules/slurm_jobcomp.so' "
+            "to its configuration and restart it"
+        )
+    code = match[0] if (match := _CODE.match(text)) else "ERR"
+    if type(exc) is exceptions.ResponseError and code in _ANSWERS:
+        return Refused(text.removeprefix(f"{code} "), code=code)
+    return Unavailable(f"Redis at {address} doesn't take commands now: {text}")
+
+
+def parse_info(reply: Any) -> StoreInfo:
+    """SLURMJC.INFO's reply, as flat array or map."""
+    if isinstance(reply, list):
+        reply = dict(zip(reply[::2], reply[1::2], strict=False))
+    if not isinstance(reply, dict):
+        raise Unavailable("the reply to SLURMJC.INFO is not a list of names and values")
+    fields = {key.decode("ascii", "replace"): value for key, value in reply.items() if isinstance(key, bytes)}
+    marks = fields.get("watermarks") or []
+    if isinstance(marks, dict):
+        marks = [part for pair in marks.items() for part in pair]
+    try:
+        watermarks = {key.decode("ascii"): int(mark) for key, mark in zip(marks[::2], marks[1::2], strict=True)}
+    except (ValueError, AttributeError, TypeError) as exc:
+        raise Unavailable(f"the watermarks in the reply to SLURMJC.INFO are not ids and numbers: {exc}") from exc
+    return StoreInfo(fields, watermarks)
+
+
+def _text(exc: BaseException) -> str:
+    return str(exc) or type(exc).__name__
+
+
+class Store:
+    """Makes connections for writing, and lends connections for reading."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self.prefix = config.redis.prefix.encode()
+        self.address = config.redis_address
+        self._idle: list[StoreLink] = []
+        self._room = asyncio.Semaphore(config.query.store_connections)
+
+    def writer(self) -> StoreLink:
+        """A new connection of the user that writes; `open` it."""
+        redis = self._config.redis
+        return self._link(redis.user, "redis.password_file", secret_path(redis.password_file, "redis-password"))
+
+    def _reader(self) -> StoreLink:
+        redis = self._config.redis
+        if not redis.reader_user:
+            return self.writer()
+        path = secret_path(redis.reader_password_file, "redis-reader-password")
+        return self._link(redis.reader_user, "redis.reader_password_file", path)
+
+    @contextlib.asynccontextmanager
+    async def reader(self) -> AsyncIterator[StoreLink]:
+        """Lend an open connection of the user that reads.
+
+        Raises:
+            Unavailable: none can be had.
+        """
+        async with self._room:
+            link = self._idle.pop() if self._idle else None
+            if link is None or not link.is_open:
+                link = self._reader()
+                try:
+                    await link.open()
+                except BaseException:
+                    await link.close()
+                    raise
+            try:
+                yield link
+            except Refused:
+                self._idle.append(link)
+                raise
+            except BaseException:
+                await link.close()
+                raise
+            self._idle.append(link)
+
+    async def close(self) -> None:
+        while self._idle:
+            await self._idle.pop().close()
+
+    def _link(self, user: str, key: str, secret: Any) -> StoreLink:
+        redis = self._config.redis
+        try:
+            password = read_secret(key, secret) if secret is not None else None
+        except ConfigError as exc:
+            raise Unavailable(str(exc)) from exc
+        options: dict[str, Any] = {
+            "username": user or None,
+            "password": password,
+            "socket_connect_timeout": redis.connect_s,
+            "socket_timeout": redis.reply_s,
+            "socket_read_size": _READ_BYTES,
+            "protocol": 2,
+            "retry": Retry(NoBackoff(), 0),
+            "driver_info": None,
+        }
+        return StoreLink(self._connection(options), self.prefix, self.address)
+
+    def _connection(self, options: dict[str, Any]) -> AbstractConnection:
+        redis, address = self._config.redis, self.address
+        if address.startswith("unix:"):
+            return cast(AbstractConnection, UnixDomainSocketConnection(path=address.removeprefix("unix:"), **options))
+        url = urlsplit(address)
+        options |= {"host": url.hostname or "127.0.0.1", "port": url.port or 6379}
+        if url.scheme == "redis":
+            return Connection(**options)
+        return SSLConnection(
+            ssl_cert_reqs="required",
+            ssl_check_hostname=True,
+            ssl_ca_certs=str(redis.tls_ca_file) if redis.tls_ca_file else None,
+            ssl_certfile=str(redis.tls_cert_file) if redis.tls_cert_file else None,
+            ssl_keyfile=str(redis.tls_key_file) if redis.tls_key_file else None,
+            **options,
+        )
