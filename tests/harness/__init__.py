@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Real servers for tests and demo: each in a directory of its own, stopped by the process id that was kept."""
+"""Real servers for tests and demo, each in a directory of its own, stopped by the process id that was kept."""
 
 from tests.harness.daemon import Daemon
 from tests.harness.munge import Munge

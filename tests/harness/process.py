@@ -15,8 +15,8 @@ from tests.harness.waiting import scaled, wait_until
 class Process:
     """A program in the foreground with its output in a log file.
 
-    It runs in a session of its own, so that ^C reaches only us and we stop things in order, and gets SIGTERM from
-    the kernel should we die ourselves.
+    It runs in a session of its own, so that ^C reaches only us and we stop things in order, and gets SIGTERM
+    from the kernel should we die ourselves.
     """
 
     def __init__(

@@ -143,9 +143,7 @@ class SlurmCluster:
         """Run one of Slurm's commands, which has to succeed; returns what it printed."""
         done = self.call(*argv, cwd=cwd)
         if done.returncode != 0:
-            raise subprocess.CalledProcessError(
-                done.returncode, argv, done.stdout, done.stderr or "no message"
-            )
+            raise subprocess.CalledProcessError(done.returncode, argv, done.stdout, done.stderr or "no message")
         return done.stdout
 
     def sbatch(self, command: str, *options: str) -> int:
@@ -157,8 +155,8 @@ class SlurmCluster:
         done = self.call("scontrol", "show", "job", "-o", str(job_id))
         return [parse_show(line) for line in done.stdout.splitlines() if line.startswith("JobId=")]
 
-    def state(self, job_id: int) -> str:
-        return self.show(job_id)[0]["JobState"]
+    def states(self, job_id: int) -> list[str]:
+        return [job["JobState"] for job in self.show(job_id)]
 
     def wait_state(self, job_id: int, *states: str, timeout_s: float = 30.0) -> list[dict[str, str]]:
         """Wait until every job shown for that id is in one of these states; returns them."""
@@ -169,9 +167,7 @@ class SlurmCluster:
 
         return wait_until(
             reached,
-            what=lambda: (
-                f"job {job_id} to be {'|'.join(states)}; it is {[job['JobState'] for job in self.show(job_id)]}"
-            ),
+            what=lambda: f"job {job_id} to be {'|'.join(states)}; it is {self.states(job_id)}",
             timeout_s=timeout_s,
             every_s=0.1,
         )

@@ -20,8 +20,8 @@ class SlurmOptions:
     Attributes:
         nodes: how many virtual nodes n1, n2, … there are, a slurmd each.
         job_comp_loc, job_comp_params: None leaves the setting out.
-        plugin: jobcomp_redis.so; it is copied, so that neither a build meanwhile nor a user who may not enter our
-            tree does harm.
+        plugin: jobcomp_redis.so; it is copied, so that neither a build meanwhile nor a user who may not
+            enter our tree does harm.
         extra: further settings; a value given here replaces the one of this file.
     """
 
@@ -38,9 +38,7 @@ class SlurmOptions:
 @cache
 def slurm_plugin_dir() -> Path:
     """Where the installed Slurm keeps its plugins."""
-    arch = subprocess.run(
-        ["gcc", "-print-multiarch"], capture_output=True, text=True, check=False
-    ).stdout.strip()
+    arch = subprocess.run(["gcc", "-print-multiarch"], capture_output=True, text=True, check=False).stdout.strip()
     places = [
         f"/usr/lib/{arch}/slurm-wlm",
         f"/usr/lib/{arch}/slurm",
