@@ -24,6 +24,7 @@ def run_dir(prefix: str = "sj-") -> Iterator[Path]:
         base = "/tmp"
     path = Path(tempfile.mkdtemp(prefix=prefix, dir=base))
     path.chmod(0o755)
+    ring_dir(path).mkdir(mode=0o755)
     try:
         yield path
     finally:
@@ -31,6 +32,12 @@ def run_dir(prefix: str = "sj-") -> Iterator[Path]:
             print(f"kept {path}")
         else:
             shutil.rmtree(path, ignore_errors=True)
+            shutil.rmtree(ring_dir(path), ignore_errors=True)
+
+
+def ring_dir(directory: Path) -> Path:
+    """Where a cluster in that directory keeps the plugin's rings: on tmpfs, and gone together with the directory."""
+    return Path("/dev/shm") / directory.name
 
 
 def _everyone_may_enter(path: Path) -> bool:

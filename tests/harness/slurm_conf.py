@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 
 from tests.harness.paths import PLUGIN
+from tests.harness.rundir import ring_dir
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,8 @@ class SlurmOptions:
 
     Attributes:
         nodes: how many virtual nodes n1, n2, … there are, a slurmd each.
-        job_comp_loc, job_comp_params: None leaves the setting out.
+        job_comp_loc: None leaves the setting out.
+        job_comp_params: what stands beside ring_dir, which is always in the run's own directory on tmpfs.
         plugin: jobcomp_redis.so; it is copied, so that neither a build meanwhile nor a user who may not
             enter our tree does harm.
         extra: further settings; a value given here replaces the one of this file.
@@ -30,9 +32,16 @@ class SlurmOptions:
     cpus: int = 8
     job_comp_type: str = "jobcomp/redis"
     job_comp_loc: str | None = None
-    job_comp_params: str | None = None
+    job_comp_params: str = ""
     plugin: Path = PLUGIN
     extra: Mapping[str, str] = field(default_factory=dict)
+
+
+def _job_comp_params(directory: Path, options: SlurmOptions) -> dict[str, str]:
+    if options.job_comp_type != "jobcomp/redis":
+        return {"JobCompParams": options.job_comp_params} if options.job_comp_params else {}
+    ring = f"ring_dir={ring_dir(directory.parent) / directory.name}"
+    return {"JobCompParams": ",".join(filter(None, [ring, options.job_comp_params]))}
 
 
 @cache
@@ -96,7 +105,7 @@ def slurm_conf(directory: Path, munge_socket: Path, ports: list[int], options: S
         "MaxJobCount": "50000",
         "JobCompType": options.job_comp_type,
         **({} if options.job_comp_loc is None else {"JobCompLoc": options.job_comp_loc}),
-        **({} if options.job_comp_params is None else {"JobCompParams": options.job_comp_params}),
+        **_job_comp_params(directory, options),
         **options.extra,
     }
     lines = [f"{name}={value}" for name, value in settings.items()]
