@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: MIT
+"""The command `slurmjc`. Subcommands are imported when they are called."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import sys
+from typing import Final
+
+import click
+
+from slurmjcd import __version__
+from slurmjcd.client.failure import ERROR
+
+_COMMANDS: Final = {"jobs": "List completed jobs, with sacct's flags.", "show": "Show everything known of a job."}
+_DEFAULT_SOCKET: Final = "/run/slurmjcd/query.sock"
+
+
+class LazyGroup(click.Group):
+    """Finds each command in the module of its name."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        module = importlib.import_module(f"slurmjcd.client.{cmd_name}")
+        command: click.Command = getattr(module, cmd_name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_COMMANDS.items()))
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, "-V", "--version", prog_name="slurmjc", message="%(prog)s %(version)s")
+@click.option(
+    "--socket", default=lambda: os.environ.get("SLURMJC_SOCKET", _DEFAULT_SOCKET), metavar="PATH",
+    help=f"slurmjcd's query.sock; default $SLURMJC_SOCKET or {_DEFAULT_SOCKET}.",
+)  # fmt: skip
+@click.option("--timeout", default=10.0, metavar="SECONDS", type=click.FloatRange(0.001, 86400), help="Default 10.")
+@click.pass_context
+def cli(ctx: click.Context, socket: str, timeout: float) -> None:
+    """Ask slurmjcd about completed jobs."""
+
+    def connect() -> object:
+        from slurmjcd.client.connection import Connection
+
+        return Connection(socket, timeout)
+
+    ctx.obj = connect
+
+
+def main() -> None:
+    """Run, quiet when the reader of a pipe goes away."""
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:  # a terminal of LC_ALL=C must not end the program
+            reconfigure(errors="backslashreplace")
+    try:
+        cli()
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except OSError as exc:
+        click.echo(f"slurmjc: {exc.strerror or exc}", err=True)
+        sys.exit(ERROR)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: MIT
+"""From sacct's flags to the criteria of MATCH."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import click
+
+from slurmjcd.client.states import state_number
+from slurmjcd.client.times import parse_time
+
+Criteria = list[tuple[str, str]]
+_DAY_S: Final = 86400
+
+
+@dataclass(slots=True)
+class Selection:
+    """Which jobs: criteria, and the window they stand for (start 0: from the beginning; end None: until now)."""
+
+    criteria: Criteria = field(default_factory=list)
+    start: int = 0
+    end: int | None = None
+
+
+def select(options: dict[str, Any]) -> Selection:
+    """The selection that the command line asks for."""
+    selection = Selection()
+    add = selection.criteria
+    _window(options, selection)
+    if options["jobs"]:
+        add.append(("job", ",".join(_words(options["jobs"]))))
+    _people(options, add)
+    for option, criterion in (
+        ("accounts", "account"), ("partition", "partition"), ("qos", "qos"), ("wckeys", "wckey"),
+        ("clusters", "cluster"), ("name", "name"), ("constraints", "constraint"),
+    ):  # fmt: skip
+        add.extend((criterion, word) for word in _words(options[option]))
+    if options["nodelist"]:
+        add.append(("node", options["nodelist"]))
+    if options["state"]:
+        add.append(("state", ",".join(str(_state(word)) for word in _words(options["state"]))))
+    for option, criterion in (("nnodes", "nodes_count"), ("ncpus", "cpus_count")):
+        if options[option]:
+            add.append((criterion, _range(option, options[option])))
+    return selection
+
+
+def _words(text: str | None) -> list[str]:
+    """The parts of a comma list; commas inside brackets don't split."""
+    words, word, depth = [], "", 0
+    for char in text or "":
+        depth += (char == "[") - (char == "]")
+        if char == "," and depth <= 0:
+            words.append(word)
+            word = ""
+        else:
+            word += char
+    return [word.strip() for word in [*words, word] if word.strip()]
+
+
+def _window(options: dict[str, Any], selection: Selection) -> None:
+    now = int(time.time())
+    try:
+        if options["starttime"]:
+            selection.start = parse_time(options["starttime"], now)
+        elif not options["jobs"]:
+            selection.start = now - _DAY_S
+        if options["endtime"]:
+            selection.end = parse_time(options["endtime"], now)
+    except ValueError as exc:
+        raise click.UsageError(str(exc)) from exc
+    if selection.end is not None and selection.end < selection.start:
+        raise click.UsageError("--endtime is before --starttime, so no job can match")
+    if selection.start:
+        selection.criteria.append(("start", str(max(0, selection.start))))
+    if selection.end is not None:
+        selection.criteria.append(("end", str(selection.end)))
+
+
+def _people(options: dict[str, Any], add: Criteria) -> None:
+    users, groups = _words(options["user"]), _words(options["group"])
+    if users:
+        add.extend(_ids(users, "uid", "user"))
+    elif not options["allusers"] and not options["jobs"] and os.geteuid() != 0:
+        add.append(("uid", str(os.geteuid())))
+    if groups:
+        add.extend(_ids(groups, "gid", "group"))
+
+
+def _ids(words: list[str], number: str, name: str) -> Criteria:
+    """Numbers where this machine knows them, as sacct does; names that it doesn't know are compared with the records'."""
+    known = {word: found for word in words if (found := _lookup(word, number)) is not None}
+    if len(known) == len(words):
+        return [(number, ",".join(str(known[word]) for word in words))]
+    if any(word.isdigit() for word in words):
+        missing = next(word for word in words if word not in known)
+        raise click.UsageError(f"there is no {name} '{missing}' on this machine: give its {number}, or names only")
+    return [(name, word) for word in words]
+
+
+def _lookup(word: str, number: str) -> int | None:
+    if word.isdigit():
+        return int(word)
+    try:
+        if number == "uid":
+            import pwd
+
+            return pwd.getpwnam(word).pw_uid
+        import grp
+
+        return grp.getgrnam(word).gr_gid
+    except KeyError:
+        return None
+
+
+def _state(word: str) -> int:
+    try:
+        return state_number(word)
+    except ValueError as exc:
+        raise click.UsageError(str(exc)) from exc
+
+
+def _range(option: str, text: str) -> str:
+    low, dash, high = text.partition("-")
+    if not low.isdigit() or (dash and high and not high.isdigit()) or (high and int(high) < int(low)):
+        raise click.UsageError(f"--{option} takes a number or min-max, not '{text}'")
+    return text

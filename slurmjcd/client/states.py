@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: MIT
+"""Job states as Slurm numbers, names and abbreviates them."""
+
+from __future__ import annotations
+
+from typing import Final
+
+_STATES: Final = (
+    ("PENDING", "PD"), ("RUNNING", "R"), ("SUSPENDED", "S"), ("COMPLETED", "CD"), ("CANCELLED", "CA"), ("FAILED", "F"),
+    ("TIMEOUT", "TO"), ("NODE_FAIL", "NF"), ("PREEMPTED", "PR"), ("BOOT_FAIL", "BF"), ("DEADLINE", "DL"),
+    ("OUT_OF_MEMORY", "OOM"),
+)  # fmt: skip
+_FLAGS: Final = {
+    "REQUEUED": ("RQ", 1 << 10), "REQUEUE_HOLD": ("RH", 1 << 11), "SPECIAL_EXIT": ("SE", 1 << 12),
+    "RESIZING": ("RS", 1 << 13), "REVOKED": ("RV", 1 << 19), "REQUEUE_FED": ("RF", 1 << 20),
+}  # fmt: skip
+
+NUMBERS: Final = {
+    name: number
+    for number, names in enumerate(_STATES)
+    for name in names
+} | {name: flag for long, (short, flag) in _FLAGS.items() for name in (long, short)}  # fmt: skip
+_FLAG_NAMES: Final = {flag: name for name, (_, flag) in _FLAGS.items()}
+
+
+def state_name(state: int, flags: int | None) -> str:
+    """The name sacct shows: that of a flag which says more than the base state, else the base state's."""
+    for flag, name in _FLAG_NAMES.items():
+        if flags and flags & flag:
+            return name
+    return _STATES[state][0] if 0 <= state < len(_STATES) else str(state)
+
+
+def state_number(name: str) -> int:
+    """The number for a state's name in either form.
+
+    Raises:
+        ValueError: there is no such state; the text lists them.
+    """
+    number = NUMBERS.get(name.strip().upper())
+    if number is None:
+        names = ", ".join([long for long, _ in _STATES] + list(_FLAGS))
+        raise ValueError(f"unknown job state '{name}', expected one of {names}")
+    return number
+
+
+def exit_status(status: int | None) -> tuple[int, int] | None:
+    """Exit code and signal of a wait status."""
+    if status is None:
+        return None
+    number = status & 0x7F
+    if number:
+        return 0, number
+    return (status >> 8) & 0xFF, 0
