@@ -1,0 +1,136 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include <stdio.h>
+#include <string.h>
+
+#include "params.h"
+#include "plog.h"
+
+#define SHOWN 60 /* characters of a wrong value that the log repeats */
+
+/* A copy that a log line can hold: short, control characters as '?'. */
+static const char *_shown(char *to, const char *value, size_t len)
+{
+	size_t i;
+
+	for (i = 0; (i < len) && (i < SHOWN); i++)
+		to[i] = ((value[i] >= ' ') && (value[i] < 0x7f)) ?
+			value[i] : '?';
+	to[i] = '\0';
+	if (len > SHOWN)
+		memcpy(to + SHOWN - 3, "...", 3);
+	return to;
+}
+
+static void _set_loc(struct params *params, const char *loc)
+{
+	static const char longest[] = "/ingest.sock";
+	char shown[SHOWN + 1];
+	size_t len = loc ? strlen(loc) : 0;
+
+	if (!len) {
+		loc = PARAMS_DEFAULT_LOC;
+	} else if (loc[0] != '/') {
+		plog_error("JobCompLoc=%s is no absolute path of the directory with the daemon's sockets, using %s",
+			   _shown(shown, loc, len), PARAMS_DEFAULT_LOC);
+		loc = PARAMS_DEFAULT_LOC;
+	} else if (len + sizeof(longest) > PARAMS_PATH_BYTES) {
+		plog_error("JobCompLoc=%s has %zu characters, a socket's path leaves room for %zu, using %s",
+			   _shown(shown, loc, len), len,
+			   PARAMS_PATH_BYTES - sizeof(longest),
+			   PARAMS_DEFAULT_LOC);
+		loc = PARAMS_DEFAULT_LOC;
+	}
+	len = strlen(loc);
+	while ((len > 1) && (loc[len - 1] == '/'))
+		len--;
+	snprintf(params->ingest_path, sizeof(params->ingest_path),
+		 "%.*s/ingest.sock", (int) len, loc);
+	snprintf(params->query_path, sizeof(params->query_path),
+		 "%.*s/query.sock", (int) len, loc);
+}
+
+/* A whole decimal number within bounds; anything else leaves *out alone. */
+static void _set_number(uint32_t *out, const char *key, const char *value,
+			size_t len, uint32_t min, uint32_t max)
+{
+	char shown[SHOWN + 1];
+	uint64_t n = 0;
+	size_t i;
+
+	for (i = 0; (i < len) && (i < 10); i++) {
+		if ((value[i] < '0') || (value[i] > '9'))
+			break;
+		n = n * 10 + (uint64_t) (value[i] - '0');
+	}
+	if (!len || (i < len) || (n < min) || (n > max)) {
+		plog_error("JobCompParams: %s=%s is not a number from %u to %u, using %u",
+			   key, _shown(shown, value, len), min, max, *out);
+		return;
+	}
+	*out = (uint32_t) n;
+}
+
+static void _set_ring_dir(struct params *params, const char *value,
+			  size_t len)
+{
+	char shown[SHOWN + 1];
+
+	if (!len || (value[0] != '/') || (len >= sizeof(params->ring_dir))) {
+		plog_error("JobCompParams: ring_dir=%s is not an absolute path of at most %zu characters, choosing a directory",
+			   _shown(shown, value, len),
+			   sizeof(params->ring_dir) - 1);
+		return;
+	}
+	snprintf(params->ring_dir, sizeof(params->ring_dir), "%.*s", (int) len,
+		 value);
+}
+
+/* True when key, key_len characters long, is name. */
+static bool _is(const char *key, size_t key_len, const char *name)
+{
+	return (strlen(name) == key_len) && !memcmp(key, name, key_len);
+}
+
+static void _set_option(struct params *params, const char *option, size_t len)
+{
+	const char *equals = memchr(option, '=', len);
+	size_t key_len = equals ? (size_t) (equals - option) : len;
+	const char *value = equals ? equals + 1 : option + len;
+	size_t value_len = (size_t) (option + len - value);
+	char shown[SHOWN + 1];
+
+	if (equals && _is(option, key_len, "ring_dir"))
+		_set_ring_dir(params, value, value_len);
+	else if (equals && _is(option, key_len, "ring_mib"))
+		_set_number(&params->ring_mib, "ring_mib", value, value_len,
+			    1, 1024);
+	else if (equals && _is(option, key_len, "spill_mib"))
+		_set_number(&params->spill_mib, "spill_mib", value, value_len,
+			    0, 1048576);
+	else if (equals && _is(option, key_len, "timeout"))
+		_set_number(&params->timeout_s, "timeout", value, value_len,
+			    1, 3600);
+	else if (!equals && _is(option, key_len, "store_script"))
+		params->store_script = true;
+	else
+		plog_error("JobCompParams: unknown option %s, expected ring_dir=, ring_mib=, spill_mib=, timeout= or store_script",
+			   _shown(shown, option, len));
+}
+
+extern void params_parse(struct params *params, const char *loc,
+			 const char *options)
+{
+	*params = (struct params) {
+		.ring_mib = 32,
+		.spill_mib = 1024,
+		.timeout_s = 10,
+	};
+	_set_loc(params, loc);
+	while (options && *options) {
+		size_t len = strcspn(options, ",");
+
+		if (len)
+			_set_option(params, options, len);
+		options += len + (options[len] == ',');
+	}
+}

@@ -1,0 +1,151 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include <stdio.h>
+#include <sys/wait.h>
+#include <time.h>
+
+#include "query_row.h"
+#include "record.h"
+
+/* Values at or above NO_VAL have meanings of their own; none is stored. */
+static uint32_t _number(const struct jc_record *record,
+			enum jc_field_position field)
+{
+	return record->number[field].known ?
+	       (uint32_t) record->number[field].value : 0;
+}
+
+static time_t _time(const struct jc_record *record,
+		    enum jc_field_position field)
+{
+	return record->number[field].known ?
+	       (time_t) record->number[field].value : 0;
+}
+
+static char *_text(const struct jc_record *record,
+		   enum jc_field_position field)
+{
+	const struct jc_slice *slice = &record->string[field];
+
+	return slice->p ? xstrndup(slice->p, slice->n) : NULL;
+}
+
+static char *_text_or(const struct jc_record *record,
+		      enum jc_field_position field, const char *otherwise)
+{
+	char *text = _text(record, field);
+
+	return text ? text : xstrdup(otherwise);
+}
+
+/*
+ * sacct parses these strings again before it prints them. The form "uts<n>"
+ * takes parse_time() to exactly that second: a local time would be ambiguous in
+ * the hour that daylight saving repeats, unreadable to it under most settings
+ * of SLURM_TIME_FORMAT, and ten times slower. Only small numbers it does not
+ * know; what stands for "never" must come out as 0 and so is local time.
+ */
+static char *_time_text(time_t when)
+{
+	static char never[32];
+	struct tm tm;
+
+	if (when >= 1000000)
+		return xstrdup_printf("uts%lld", (long long) when);
+	if (!never[0]) {
+		time_t zero = 0;
+
+		localtime_r(&zero, &tm);
+		strftime(never, sizeof(never), "%Y-%m-%dT%H:%M:%S", &tm);
+	}
+	return xstrdup(never);
+}
+
+/* code:signal; absent shows as 0:0, as it does from slurmdbd. */
+static char *_status_text(const struct jc_record *record,
+			  enum jc_field_position field, bool fold_signals)
+{
+	int status = (int) _number(record, field), code = 0, sig = 0;
+
+	if (WIFSIGNALED(status))
+		sig = WTERMSIG(status);
+	else if (WIFEXITED(status))
+		code = WEXITSTATUS(status);
+	/* what sacct does to ExitCode, but not to DerivedExitCode */
+	if (fold_signals && (code >= 128))
+		code -= 128;
+	return xstrdup_printf("%d:%d", code, sig);
+}
+
+/* Flags that are an outcome of their own; slurmdbd keeps the same ones. */
+static char *_state_text(const struct jc_record *record)
+{
+	uint32_t flags = record->state_flags;
+
+	if (flags & JOB_RESIZING)
+		return xstrdup(job_state_string(JOB_RESIZING));
+	if (flags & JOB_REQUEUE)
+		return xstrdup(job_state_string(JOB_REQUEUE));
+	if (flags & JOB_REVOKED)
+		return xstrdup(job_state_string(JOB_REVOKED));
+	return xstrdup(job_state_string(_number(record, JC_FIELD_STATE) &
+					JOB_STATE_BASE));
+}
+
+static char *_limit_text(const struct jc_record *record)
+{
+	char text[32];
+
+	switch (record->limit_kind) {
+	case JC_LIMIT_UNLIMITED:
+		return xstrdup("UNLIMITED");
+	case JC_LIMIT_PARTITION:
+		return xstrdup("Partition_Limit");
+	case JC_LIMIT_MINUTES:
+		mins2time_str(record->time_limit, text, sizeof(text));
+		return xstrdup(text);
+	default:
+		return NULL;
+	}
+}
+
+extern jobcomp_job_rec_t *query_row(const char *bytes, size_t size,
+				    const char **why)
+{
+	struct jc_record record;
+	jobcomp_job_rec_t *row;
+	time_t start, end;
+
+	if ((*why = jc_record_decode(&record, bytes, size)))
+		return NULL;
+	row = xmalloc(sizeof(*row));
+	start = _time(&record, JC_FIELD_START);
+	end = _time(&record, JC_FIELD_END);
+	row->jobid = _number(&record, JC_FIELD_JOB_ID);
+	row->uid = _number(&record, JC_FIELD_UID);
+	row->gid = _number(&record, JC_FIELD_GID);
+	row->uid_name = _text(&record, JC_FIELD_USER);
+	row->gid_name = _text(&record, JC_FIELD_GROUP);
+	row->jobname = _text_or(&record, JC_FIELD_NAME, "allocation");
+	row->cluster = _text(&record, JC_FIELD_CLUSTER);
+	row->partition = _text(&record, JC_FIELD_PARTITION);
+	row->account = _text(&record, JC_FIELD_ACCOUNT);
+	row->qos_name = _text(&record, JC_FIELD_QOS);
+	row->wckey = _text(&record, JC_FIELD_WCKEY);
+	row->resv_name = _text(&record, JC_FIELD_RESERVATION);
+	row->work_dir = _text(&record, JC_FIELD_WORK_DIR);
+	row->nodelist = _text_or(&record, JC_FIELD_NODES, "None assigned");
+	row->tres_fmt_req_str = _text(&record, JC_FIELD_TRES_REQ);
+	row->node_cnt = _number(&record, JC_FIELD_NODE_COUNT);
+	row->proc_cnt = row->max_procs = _number(&record, JC_FIELD_CPU_COUNT);
+	row->state = _state_text(&record);
+	row->timelimit = _limit_text(&record);
+	row->exit_code = _status_text(&record, JC_FIELD_EXIT_CODE, true);
+	row->derived_ec = _status_text(&record, JC_FIELD_DERIVED_EXIT_CODE,
+				       false);
+	row->submit_time = _time_text(_time(&record, JC_FIELD_SUBMIT));
+	row->eligible_time = _time_text(_time(&record, JC_FIELD_ELIGIBLE));
+	row->start_time = _time_text(start);
+	row->end_time = _time_text(end);
+	row->elapsed_time = (start && (start < end)) ? end - start : 0;
+	return row;
+}

@@ -1,0 +1,192 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "resp.h"
+
+#define READ_BYTES 65536
+
+extern void resp_init(struct resp *conn, size_t reply_max)
+{
+	memset(conn, 0, sizeof(*conn));
+	conn->fd = -1;
+	conn->reply_max = reply_max;
+}
+
+extern void resp_fini(struct resp *conn)
+{
+	resp_close(conn);
+	free(conn->out);
+	conn->out = NULL;
+	conn->out_size = 0;
+}
+
+extern void resp_close(struct resp *conn)
+{
+	if (conn->fd >= 0)
+		(void) close(conn->fd);
+	conn->fd = -1;
+	if (conn->reader)
+		redisReaderFree(conn->reader);
+	conn->reader = NULL;
+	conn->out_len = conn->out_sent = 0;
+	conn->reply_bytes = 0;
+}
+
+static bool _fail(struct resp *conn, const char *what, int error)
+{
+	snprintf(conn->why, sizeof(conn->why), "%s%s%s", what,
+		 error ? ": " : "", error ? strerror(error) : "");
+	return false;
+}
+
+extern bool resp_open(struct resp *conn, const char *path)
+{
+	struct sockaddr_un addr = { .sun_family = AF_UNIX };
+
+	resp_close(conn);
+	snprintf(addr.sun_path, sizeof(addr.sun_path), "%s", path);
+	conn->reader = redisReaderCreate();
+	if (conn->reader && conn->objects) {
+		conn->reader->fn = conn->objects;
+		conn->reader->privdata = conn->privdata;
+	}
+	conn->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK,
+			  0);
+	if (!conn->reader || (conn->fd < 0)) {
+		_fail(conn, "can't make a socket", errno);
+	} else if (!connect(conn->fd, (struct sockaddr *) &addr,
+			    sizeof(addr))) {
+		return true;
+	} else {
+		/*
+		 * A Unix socket is connected at once or not at all; EAGAIN is
+		 * a daemon that does not accept (stopped, or swamped).
+		 */
+		_fail(conn, path, errno);
+	}
+	resp_close(conn);
+	return false;
+}
+
+extern bool resp_put(struct resp *conn, const void *bytes, size_t n)
+{
+	if (conn->out_len + n > conn->out_size) {
+		size_t size = (conn->out_size ? conn->out_size : 65536);
+		uint8_t *out;
+
+		while (size < conn->out_len + n)
+			size *= 2;
+		if (!(out = realloc(conn->out, size)))
+			return false;
+		conn->out = out;
+		conn->out_size = size;
+	}
+	memcpy(conn->out + conn->out_len, bytes, n);
+	conn->out_len += n;
+	return true;
+}
+
+static bool _put_line(struct resp *conn, char type, size_t n)
+{
+	char line[32];
+	char *p = line + sizeof(line);
+
+	*--p = '\n';
+	*--p = '\r';
+	do {
+		*--p = (char) ('0' + n % 10);
+	} while (n /= 10);
+	*--p = type;
+	return resp_put(conn, p, (size_t) (line + sizeof(line) - p));
+}
+
+extern bool resp_put_array(struct resp *conn, size_t argc)
+{
+	return _put_line(conn, '*', argc);
+}
+
+extern bool resp_put_bulk(struct resp *conn, const void *bytes, size_t n)
+{
+	return _put_line(conn, '$', n) && resp_put(conn, bytes, n) &&
+	       resp_put(conn, "\r\n", 2);
+}
+
+extern bool resp_put_text(struct resp *conn, const char *text)
+{
+	return resp_put_bulk(conn, text, strlen(text));
+}
+
+extern bool resp_put_number(struct resp *conn, uint64_t n)
+{
+	char text[24];
+	int len = snprintf(text, sizeof(text), "%llu", (unsigned long long) n);
+
+	return resp_put_bulk(conn, text, (size_t) len);
+}
+
+extern bool resp_flush(struct resp *conn)
+{
+	while (resp_pending(conn)) {
+		ssize_t n = send(conn->fd, conn->out + conn->out_sent,
+				 conn->out_len - conn->out_sent,
+				 MSG_NOSIGNAL | MSG_DONTWAIT);
+
+		if (n >= 0) {
+			conn->out_sent += (size_t) n;
+		} else if ((errno == EAGAIN) || (errno == EWOULDBLOCK)) {
+			return true;
+		} else if (errno != EINTR) {
+			return _fail(conn, "can't send", errno);
+		}
+	}
+	conn->out_len = conn->out_sent = 0;
+	return true;
+}
+
+extern bool resp_fill(struct resp *conn)
+{
+	char buf[READ_BYTES];
+
+	for (;;) {
+		ssize_t n = recv(conn->fd, buf, sizeof(buf), MSG_DONTWAIT);
+
+		if (!n)
+			return _fail(conn, "the daemon closed the connection",
+				     0);
+		if (n < 0) {
+			if (errno == EINTR)
+				continue;
+			if ((errno == EAGAIN) || (errno == EWOULDBLOCK))
+				return true;
+			return _fail(conn, "can't receive", errno);
+		}
+		conn->reply_bytes += (size_t) n;
+		if (conn->reply_bytes > conn->reply_max)
+			return _fail(conn, "reply without end", 0);
+		if (redisReaderFeed(conn->reader, buf, (size_t) n) != REDIS_OK)
+			return _fail(conn, conn->reader->errstr, 0);
+		if (n < (ssize_t) sizeof(buf))
+			return true;
+	}
+}
+
+extern void *resp_reply(struct resp *conn, bool *broken)
+{
+	void *reply = NULL;
+
+	*broken = false;
+	if (redisReaderGetReply(conn->reader, &reply) != REDIS_OK) {
+		_fail(conn, conn->reader->errstr, 0);
+		*broken = true;
+		return NULL;
+	}
+	if (reply)
+		conn->reply_bytes = 0;
+	return reply;
+}

@@ -1,0 +1,423 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The sender's thread: when it works, sleeps, spills and ends. */
+#include <dirent.h>
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "ring_dir.h"
+#include "sender_internal.h"
+
+#define SCAN_MS 1000        /* between looks for orphans */
+#define NAP_MS 2            /* while records come in */
+#define AWAKE_MS 20         /* after the last record, before a real sleep */
+#define SPILL_AFTER_MS 1000 /* the daemon has been silent this long */
+#define SPILL_RETRY_MS 5000
+#define STOP_DELIVER_MS 1000
+#define STOP_WAIT_MS 2000
+
+extern void sender_wake(struct sender *sender)
+{
+	static const uint64_t one = 1;
+
+	/* the one system call of the hook, and only when the thread sleeps */
+	if (atomic_load(&sender->sleeping) &&
+	    atomic_exchange(&sender->sleeping, false))
+		while ((write(sender->wake_fd, &one, sizeof(one)) < 0) &&
+		       (errno == EINTR))
+			;
+}
+
+static uint64_t _spill_bytes(const struct sender *sender)
+{
+	return (uint64_t) sender->config.params.spill_mib << 20;
+}
+
+/* ---- what others left ---- */
+
+static bool _known(const struct sender *sender, const char *id)
+{
+	for (int i = 0; i < sender->source_count; i++) {
+		const struct source *source = &sender->sources[i];
+
+		if ((source->ring && !strcmp(source->ring->id, id)) ||
+		    (source->spill && !strcmp(source->spill->id, id)))
+			return true;
+	}
+	return false;
+}
+
+static void _add_source(struct sender *sender, struct ring *ring,
+			struct spill *spill)
+{
+	struct source *source = &sender->sources[sender->source_count++];
+
+	source_init(source, ring, spill);
+	plog_info("adopted %s%s%s with what another process left",
+		  ring ? ring->path : "", (ring && spill) ? " and " : "",
+		  spill ? spill->path : "");
+}
+
+static struct spill *_own_spill(struct sender *sender, const char *id)
+{
+	char why[4400];
+	struct spill *spill;
+
+	if (!sender->config.state_dir[0])
+		return NULL;
+	spill = spill_open(sender->config.state_dir, id, false,
+			   _spill_bytes(sender), why, sizeof(why));
+	if (!spill && (errno != ENOENT))
+		plog_error("%s", why);
+	return spill;
+}
+
+static void _adopt_rings(struct sender *sender)
+{
+	while (sender->source_count < MAX_SOURCES) {
+		struct ring *ring = ring_dir_adopt(
+			sender->config.params.ring_dir,
+			sender->config.state_dir, sender->config.cluster);
+
+		if (!ring)
+			return;
+		_add_source(sender, ring, _own_spill(sender, ring->id));
+	}
+}
+
+/* Spill files whose ring is gone (a reboot) or has been emptied. */
+static void _adopt_spills(struct sender *sender)
+{
+	static const size_t prefix = sizeof(SPILL_PREFIX) - 1;
+	static const size_t suffix = sizeof(SPILL_SUFFIX) - 1;
+	DIR *dir = opendir(sender->config.state_dir);
+	struct dirent *entry;
+
+	while (dir && (entry = readdir(dir)) &&
+	       (sender->source_count < MAX_SOURCES)) {
+		size_t len = strlen(entry->d_name);
+		char id[RING_ID_BYTES], why[4400];
+		struct spill *spill;
+
+		if ((len <= prefix + suffix) ||
+		    (len - prefix - suffix >= sizeof(id)) ||
+		    memcmp(entry->d_name, SPILL_PREFIX, prefix) ||
+		    strcmp(entry->d_name + len - suffix, SPILL_SUFFIX))
+			continue;
+		snprintf(id, sizeof(id), "%.*s",
+			 (int) (len - prefix - suffix), entry->d_name + prefix);
+		if (_known(sender, id))
+			continue;
+		spill = spill_open(sender->config.state_dir, id, false,
+				   _spill_bytes(sender), why, sizeof(why));
+		if (!spill)
+			plog_debug("%s", why);
+		else if (spill->records)
+			_add_source(sender, NULL, spill);
+		else
+			spill_close(spill);
+	}
+	if (dir)
+		(void) closedir(dir);
+}
+
+/* Orphans that are empty and acknowledged go back to where they were. */
+static void _release_sources(struct sender *sender)
+{
+	if (sender->request_count || sender->rewinding)
+		return;
+	for (int i = sender->source_count - 1; i > 0; i--) {
+		if (!source_empty(&sender->sources[i]))
+			continue;
+		plog_debug("delivered what another process left");
+		source_close(&sender->sources[i]);
+		sender->sources[i] = sender->sources[--sender->source_count];
+		memset(&sender->sources[sender->source_count], 0,
+		       sizeof(sender->sources[0]));
+		sender->current = 0;
+		sender->send = source_first(&sender->sources[0]);
+	}
+}
+
+/* ---- a daemon that stays away ---- */
+
+static void _spill(struct sender *sender, uint64_t keep)
+{
+	struct source *own = &sender->sources[0];
+
+	if (!sender->config.state_dir[0] || !_spill_bytes(sender))
+		return;
+	if (source_spill(own, sender->config.state_dir, _spill_bytes(sender),
+			 keep)) {
+		sender->spill_retry_ms = 0;
+	} else {
+		if (plog_allow(&sender->spill_limit, 60000))
+			plog_error("can't spill records to %s: %s",
+				   sender->config.state_dir,
+				   errno ? strerror(errno) :
+				   "the file is as large as spill_mib allows");
+		sender->spill_retry_ms = plog_now_ms() + SPILL_RETRY_MS;
+	}
+	if (!sender->current)
+		sender->send = source_first(own);
+}
+
+static void _spill_if_needed(struct sender *sender)
+{
+	struct ring *ring = sender->sources[0].ring;
+	int64_t now = plog_now_ms();
+
+	if ((ring_used(ring) < ring->size / 2) ||
+	    (now - sender->progress_ms < SPILL_AFTER_MS) ||
+	    (now < sender->spill_retry_ms))
+		return;
+	/* replies still to come would speak of places that are gone */
+	if (sender->link != LINK_DOWN)
+		delivery_down(sender, "the daemon takes no records and the ring fills");
+	_spill(sender, ring->size / 4);
+}
+
+static void _log_drops(struct sender *sender)
+{
+	struct ring *ring = sender->sources[0].ring;
+	uint64_t dropped = atomic_load(&ring->dropped);
+
+	if ((dropped == sender->told_dropped) ||
+	    !plog_allow(&sender->drop_limit, 1000))
+		return;
+	plog_error("ring full, %llu records dropped, the last of JobId=%u",
+		   (unsigned long long) (dropped - sender->told_dropped),
+		   atomic_load(&ring->last_dropped_job));
+	sender->told_dropped = dropped;
+}
+
+/* ---- the thread ---- */
+
+static void _take_config(struct sender *sender)
+{
+	bool moved;
+
+	pthread_mutex_lock(&sender->config_lock);
+	if (!sender->config_changed) {
+		pthread_mutex_unlock(&sender->config_lock);
+		return;
+	}
+	moved = strcmp(sender->config.params.ingest_path,
+		       sender->next_config.params.ingest_path);
+	sender->config = sender->next_config;
+	sender->config_changed = false;
+	pthread_mutex_unlock(&sender->config_lock);
+	if (moved) {
+		if (sender->link != LINK_DOWN)
+			delivery_down(sender, "JobCompLoc has changed");
+		sender->retry_ms = 0;
+	}
+}
+
+/* Waits for a reply, for room in the socket, for the hook, or timeout_ms. */
+static void _wait(struct sender *sender, int timeout_ms, bool may_sleep)
+{
+	struct ring *ring = sender->sources[0].ring;
+	struct pollfd fds[2] = {
+		{ .fd = sender->wake_fd, .events = POLLIN },
+		{ .fd = sender->conn.fd, .events = POLLIN },
+	};
+	uint64_t count, seen = atomic_load(&ring->head_pos);
+
+	if (sender->link == LINK_DOWN)
+		fds[1].fd = -1;
+	if (resp_pending(&sender->conn))
+		fds[1].events |= POLLOUT;
+	if (may_sleep) {
+		atomic_store(&sender->sleeping, true);
+		/* a record that came in before that did not wake us */
+		if ((sender->send.in_ring && !sender->current &&
+		     (seen != sender->send.at.pos) &&
+		     (sender->link == LINK_READY) && !sender->rewinding &&
+		     (plog_now_ms() >= sender->retry_ms)) ||
+		    (atomic_load(&ring->head_pos) != seen) ||
+		    atomic_load(&sender->stop))
+			timeout_ms = 0;
+	}
+	(void) poll(fds, 2, timeout_ms);
+	atomic_store(&sender->sleeping, false);
+	if (fds[0].revents)
+		(void) !read(sender->wake_fd, &count, sizeof(count));
+}
+
+static void _finish(struct sender *sender)
+{
+	int64_t until = plog_now_ms() + STOP_DELIVER_MS;
+
+	while (!delivery_done(sender) && (plog_now_ms() < until)) {
+		delivery_step(sender);
+		if (sender->link == LINK_DOWN)
+			break;
+		_wait(sender, 10, false);
+	}
+	if (sender->link != LINK_DOWN)
+		resp_close(&sender->conn);
+	sender->link = LINK_DOWN;
+	sender->request_count = 0;
+	/* tmpfs does not outlive the host, StateSaveLocation does */
+	if (!source_empty(&sender->sources[0]) &&
+	    ring_used(sender->sources[0].ring))
+		_spill(sender, 0);
+	_log_drops(sender);
+	for (int i = 0; i < sender->source_count; i++)
+		source_close(&sender->sources[i]);
+	resp_fini(&sender->conn);
+}
+
+static void _free_sender(struct sender *sender)
+{
+	(void) close(sender->wake_fd);
+	pthread_mutex_destroy(&sender->config_lock);
+	pthread_mutex_destroy(&sender->done_lock);
+	pthread_cond_destroy(&sender->done_cond);
+	free(sender);
+}
+
+static void *_thread(void *arg)
+{
+	struct sender *sender = arg;
+	struct ring *ring = sender->sources[0].ring;
+	int64_t busy_until = 0;
+	uint64_t seen = 0;
+	bool abandoned;
+
+	sender->config = sender->next_config;
+	source_init(&sender->sources[0], ring, _own_spill(sender, ring->id));
+	sender->send = source_first(&sender->sources[0]);
+	sender->told_dropped = atomic_load(&ring->dropped);
+	sender->progress_ms = plog_now_ms();
+
+	while (!atomic_load(&sender->stop)) {
+		int64_t now = plog_now_ms();
+		uint64_t head_pos = atomic_load(&ring->head_pos);
+		int wait_ms;
+
+		_take_config(sender);
+		if (now >= sender->scan_ms) {
+			_release_sources(sender);
+			_adopt_rings(sender);
+			_adopt_spills(sender);
+			sender->scan_ms = now + SCAN_MS;
+		}
+		_spill_if_needed(sender);
+		delivery_step(sender);
+		_log_drops(sender);
+
+		if (head_pos != seen)
+			busy_until = now + AWAKE_MS;
+		seen = head_pos;
+		wait_ms = delivery_wait_ms(sender);
+		if (now < busy_until)
+			_wait(sender, (wait_ms < NAP_MS) ? wait_ms : NAP_MS,
+			      false);
+		else
+			_wait(sender, wait_ms, true);
+	}
+	_finish(sender);
+
+	pthread_mutex_lock(&sender->done_lock);
+	sender->done = true;
+	abandoned = sender->abandoned;
+	pthread_cond_signal(&sender->done_cond);
+	pthread_mutex_unlock(&sender->done_lock);
+	if (abandoned)
+		_free_sender(sender);
+	return NULL;
+}
+
+/* ---- for the glue ---- */
+
+extern struct sender *sender_start(const struct sender_config *config,
+				   struct ring *ring)
+{
+	struct sender *sender = calloc(1, sizeof(*sender));
+	pthread_condattr_t attr;
+	sigset_t all, before;
+	int rc;
+
+	if (!sender)
+		return NULL;
+	sender->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (sender->wake_fd < 0) {
+		free(sender);
+		return NULL;
+	}
+	sender->next_config = *config;
+	sender->sources[0].ring = ring;
+	sender->source_count = 1;
+	sender->batch_records = BATCH_RECORDS;
+	sender->random = (uint32_t) plog_now_ms() ^ (uint32_t) getpid() ^ 1u;
+	if (!sender->random)
+		sender->random = 1;
+	/* the longest reply is that to HELLO, a few hundred bytes */
+	resp_init(&sender->conn, 65536);
+	pthread_mutex_init(&sender->config_lock, NULL);
+	pthread_mutex_init(&sender->done_lock, NULL);
+	pthread_condattr_init(&attr);
+	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	pthread_cond_init(&sender->done_cond, &attr);
+	pthread_condattr_destroy(&attr);
+
+	/* signals are slurmctld's business, none may land here */
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	rc = pthread_create(&sender->thread, NULL, _thread, sender);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	if (rc) {
+		plog_error("can't start the sender's thread: %s", strerror(rc));
+		_free_sender(sender);
+		return NULL;
+	}
+	(void) pthread_setname_np(sender->thread, "jobcomp_redis");
+	return sender;
+}
+
+extern void sender_configure(struct sender *sender,
+			     const struct sender_config *config)
+{
+	static const uint64_t one = 1;
+
+	pthread_mutex_lock(&sender->config_lock);
+	sender->next_config = *config;
+	sender->config_changed = true;
+	pthread_mutex_unlock(&sender->config_lock);
+	(void) !write(sender->wake_fd, &one, sizeof(one));
+}
+
+extern bool sender_stop(struct sender *sender)
+{
+	static const uint64_t one = 1;
+	struct timespec until;
+	bool done;
+
+	atomic_store(&sender->stop, true);
+	(void) !write(sender->wake_fd, &one, sizeof(one));
+	clock_gettime(CLOCK_MONOTONIC, &until);
+	until.tv_sec += STOP_WAIT_MS / 1000;
+	pthread_mutex_lock(&sender->done_lock);
+	while (!sender->done &&
+	       (pthread_cond_timedwait(&sender->done_cond, &sender->done_lock,
+				       &until) != ETIMEDOUT))
+		;
+	done = sender->done;
+	sender->abandoned = !done;
+	pthread_mutex_unlock(&sender->done_lock);
+	if (!done) {
+		(void) pthread_detach(sender->thread);
+		return false;
+	}
+	(void) pthread_join(sender->thread, NULL);
+	_free_sender(sender);
+	return true;
+}
