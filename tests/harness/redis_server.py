@@ -26,6 +26,8 @@ class RedisServer:
         directory: for socket, log and data files.
         module: the module to load; None for a server that lacks it.
         options: settings as in redis.conf, over the defaults here.
+        conf: a whole redis.conf instead of all that; its unixsocket has to be redis.sock in `directory`.
+        ready_without_login: a server that wants a password before it answers PING is ready when it asks for it.
     """
 
     def __init__(
@@ -35,10 +37,17 @@ class RedisServer:
         module: Path | None = MODULE,
         options: Mapping[str, str | int] | None = None,
         server: str = SERVER,
+        conf: Path | None = None,
+        ready_without_login: bool = False,
     ) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         self.directory = directory
         self.socket = directory / "redis.sock"
+        self._ready_without_login = ready_without_login
+        log = directory / "redis.log"
+        if conf is not None:
+            self.process = Process([server, conf], log=log)
+            return
         settings: dict[str, str | int] = {
             "port": 0,
             "unixsocket": str(self.socket),
@@ -54,15 +63,15 @@ class RedisServer:
             argv += [f"--{name}", *([""] if value == "" else str(value).split(" "))]
         if module is not None:
             argv += ["--loadmodule", str(module)]
-        self.process = Process(argv, log=directory / "redis.log")
+        self.process = Process(argv, log=log)
 
     @property
     def address(self) -> str:
         """As slurmjcd's redis.address has it."""
         return f"unix:{self.socket}"
 
-    def client(self, **kwargs: Any) -> redis.Redis:
-        """A client of this server; replies are bytes."""
+    def client(self, **kwargs: Any) -> Any:
+        """A redis.Redis of this server; replies are bytes. (Any, because much of redis-py has no types.)"""
         return redis.Redis(unix_socket_path=str(self.socket), socket_timeout=scaled(30), **kwargs)
 
     def start(self, timeout_s: float = 20.0) -> None:
@@ -74,6 +83,8 @@ class RedisServer:
         try:
             with self.client() as client:
                 return bool(client.ping())
+        except redis.AuthenticationError:
+            return self._ready_without_login
         except (redis.ConnectionError, redis.BusyLoadingError, redis.TimeoutError):
             return False
 

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: MIT
+"""The settings and the ACL file for a Redis of one's own, in a real server."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from redis import exceptions
+
+from tests.harness import MODULE, ROOT, RedisServer
+
+FILES = ROOT / "systemd" / "redis"
+
+
+def settings(directory: Path) -> Path:
+    """redis.conf as a site would have it after following the file's first lines."""
+    text = (FILES / "slurmjcd.conf").read_text()
+    text = text.replace("/usr/lib/redis/modules/slurm_jobcomp.so", str(MODULE))
+    text = text.replace("/run/redis/redis-server.sock", str(directory / "redis.sock"))
+    conf = directory / "redis.conf"
+    conf.write_text(f"port 0\ndir {directory}\n{text}")
+    return conf
+
+
+def acl(directory: Path) -> Path:
+    """The ACL file after a site has put in its passwords: 'w' and 'r'."""
+    text = (FILES / "slurmjcd.acl").read_text()
+    for password in ("w", "r"):
+        text = text.replace("0" * 64, hashlib.sha256(password.encode()).hexdigest(), 1)
+    file = directory / "slurmjcd.acl"
+    file.write_text(text)
+    return file
+
+
+def test_the_settings_are_taken(rundir: Path, make_redis: Callable[..., RedisServer]) -> None:
+    (rundir / "redis").mkdir()
+    server = make_redis(conf=settings(rundir / "redis"))
+    client = server.client()
+    assert client.config_get("maxmemory-policy") == {b"maxmemory-policy": b"noeviction"}
+    assert client.config_get("appendonly") == {b"appendonly": b"yes"}
+    assert [module[b"name"] for module in client.module_list()] == [b"slurm_jobcomp"]
+    with pytest.raises(exceptions.ResponseError, match="not allowed"):
+        client.execute_command("MODULE", "LOAD", str(MODULE))
+
+
+def test_the_writer_writes_and_the_reader_only_reads(rundir: Path, make_redis: Callable[..., RedisServer]) -> None:
+    server = make_redis(options={"aclfile": str(acl(rundir))}, ready_without_login=True)
+    writer, reader = (server.client(username=f"slurmjcd-{name}", password=name[0]) for name in ("writer", "reader"))
+    assert writer.execute_command("SLURMJC.PUT", "job", "RECORDS", "") == 0
+    assert reader.execute_command("SLURMJC.MATCH", "job", "q", "uid", "1") is None
+    assert writer.execute_command("SLURMJC.MATCH", "job", "q", "uid", "1") is None
+    for words in (("SLURMJC.PUT", "job", "RECORDS", ""), ("SLURMJC.TRIM", "job", "BEFORE", "1"), ("WAIT", "0", "1")):
+        with pytest.raises(exceptions.NoPermissionError):
+            reader.execute_command(*words)
+    for refused in (("CONFIG", "GET", "*"), ("FLUSHALL",), ("KEYS", "*"), ("SLURMJC.PUT", "other", "RECORDS", "")):
+        with pytest.raises(exceptions.NoPermissionError):
+            writer.execute_command(*refused)
+    with pytest.raises(exceptions.AuthenticationError):
+        server.client().ping()
+
+
+def test_nobody_can_log_in_before_passwords_are_set(rundir: Path, make_redis: Callable[..., RedisServer]) -> None:
+    server = make_redis(options={"aclfile": str(FILES / "slurmjcd.acl")}, ready_without_login=True)
+    for user in ("slurmjcd-writer", "slurmjcd-reader"):
+        for password in ("", "0" * 64):
+            with pytest.raises((exceptions.AuthenticationError, exceptions.ResponseError)):
+                server.client(username=user, password=password).ping()
