@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: MIT
+"""Jobs that end in each of the ways a job can end, through real sbatch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tests.harness.slurm import ENDED, SlurmCluster
+from tests.harness.waiting import wait_until
+
+
+@dataclass(frozen=True)
+class Fate:
+    """One job and what `scontrol show job` has to say about it in the end.
+
+    Attributes:
+        job_ids: of the job, or of each task of an array.
+        exit_code: as scontrol prints it, code:signal.
+        restarts: how often it was requeued; it has as many records more.
+    """
+
+    title: str
+    job_ids: tuple[int, ...]
+    state: str
+    exit_code: str
+    restarts: int = 0
+
+
+def submit_all(cluster: SlurmCluster) -> list[Fate]:
+    """Submit one job for each fate, give each what it needs to meet it, and wait until all have.
+
+    Takes up to 40 s: slurmctld looks for jobs past their time limit every 30 s.
+    """
+    completed = cluster.sbatch("true", "-J", "fine")
+    failed = cluster.sbatch("exit 3", "-J", "exits-3")
+    signalled = cluster.sbatch("kill -USR1 $$", "-J", "signalled")
+    pending = cluster.sbatch("true", "-J", "never-started", "--begin=now+1hour")
+    running = cluster.sbatch("sleep 300", "-J", "cancelled", "-N2", "--ntasks-per-node=1")
+    overtime = cluster.sbatch("sleep 300", "-J", "too-long", "--time=1")
+    array = cluster.sbatch("exit $((SLURM_ARRAY_TASK_ID / 3))", "-J", "array", "--array=0-3")
+    requeued = cluster.sbatch("[ -n \"$SLURM_RESTART_COUNT\" ] || sleep 300", "-J", "requeued", "--requeue")
+
+    cluster.run("scancel", str(pending))
+    cluster.wait_state(running, "RUNNING")
+    cluster.run("scancel", str(running))
+    cluster.wait_state(overtime, "RUNNING")
+    # a minute is the shortest limit sbatch takes; this is as if it had passed
+    cluster.run("scontrol", "update", f"JobId={overtime}", "EndTime=now+1")
+    requeue_once(cluster, requeued)
+
+    cluster.wait_ended([completed, failed, signalled, pending, running, overtime, array, requeued])
+    tasks = {int(job["ArrayTaskId"]): int(job["JobId"]) for job in cluster.show(array)}
+    return [
+        Fate("completed", (completed,), "COMPLETED", "0:0"),
+        Fate("exit code 3", (failed,), "FAILED", "3:0"),
+        Fate("killed by a signal", (signalled,), "FAILED", "0:10"),
+        Fate("cancelled while pending", (pending,), "CANCELLED", "0:0"),
+        Fate("cancelled while running", (running,), "CANCELLED", "0:15"),
+        Fate("time limit", (overtime,), "TIMEOUT", "0:15"),
+        Fate("array, tasks 0 to 2", tuple(tasks[number] for number in (0, 1, 2)), "COMPLETED", "0:0"),
+        Fate("array, task 3", (tasks[3],), "FAILED", "1:0"),
+        Fate("requeued once", (requeued,), "COMPLETED", "0:0", restarts=1),
+    ]
+
+
+def requeue_once(cluster: SlurmCluster, job_id: int) -> None:
+    """Requeue a running job, and wait until it runs again (or has ended)."""
+    cluster.wait_state(job_id, "RUNNING")
+    cluster.run("scontrol", "requeue", str(job_id))
+
+    def restarted() -> bool:
+        job = cluster.show(job_id)[0]
+        if job["JobState"] == "PENDING" and job["Restarts"] == "1":
+            # Slurm holds a requeued job back until its old credential has expired
+            cluster.call("scontrol", "update", f"JobId={job_id}", "StartTime=now")
+        return job["Restarts"] == "1" and (job["JobState"] == "RUNNING" or job["JobState"] in ENDED)
+
+    wait_until(restarted, what=f"job {job_id} to start again", timeout_s=30, every_s=0.1)
