@@ -146,9 +146,21 @@ def _connect(path: Path, *, new: bool) -> sqlite3.Connection:
             f"BEGIN; PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {FORMAT_VERSION}; {SCHEMA}"
             f"INSERT INTO meta VALUES ('spool', '{spool_id}'), ('shipped', 0), ('clock', 0), ('lost', 0); COMMIT;"
         )
-        database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         _sync_directory(path.parent)
+    _settle(database)
     return database
+
+
+def _settle(database: sqlite3.Connection) -> None:
+    """Put all of the write-ahead log into the database file and sync it.
+
+    What a killed process or a failed sync left in the log reads as committed, yet may be in the page cache only, and
+    syncing the log again proves nothing: a failed sync marks its pages clean. Here every page is written anew.
+    """
+    busy, logged, copied = database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    if busy and logged != copied:
+        database.close()
+        raise sqlite3.OperationalError("another process reads it; its write-ahead log can't be emptied")
 
 
 def _sync_directory(directory: Path) -> None:
