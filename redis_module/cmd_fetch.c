@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: MIT */
+/* SLURMJC.FETCH prefix id max [RECORDS] */
+#include "commands.h"
+#include "queries.h"
+#include "record_buffer.h"
+#include "reply.h"
+#include "task.h"
+#include "upstream.h"
+
+#define REPLY_BYTES 1048576 /* a reply is closed past this */
+
+struct fetching {
+    struct jc_open_query *q;
+    uint64_t max;
+    bool records;          /* blobs instead of upstream's arrays */
+    struct jc_buffer raw;  /* records, one behind the other */
+    uint32_t *size;        /* of each */
+    size_t n;
+    size_t room;
+    bool done;             /* the query has no more */
+};
+
+static void take(struct fetching *f, const struct jc_segment *s,
+                 struct jc_place place)
+{
+    struct jc_record rec;
+    uint64_t ttl;
+
+    jc_segment_get(s, place, &rec, &ttl);
+    if (f->n == f->room) {
+        f->room = f->room ? f->room * 2 : 64;
+        f->size = jc_host.resize(f->size, f->room * sizeof(*f->size));
+    }
+    f->size[f->n++] = (uint32_t)jc_buffer_add_record(&f->raw, &rec);
+}
+
+static bool fetch_step(RedisModuleCtx *ctx, void *data)
+{
+    struct fetching *f = data;
+    uint64_t now = (uint64_t)RedisModule_Milliseconds() / 1000;
+    uint64_t work_max = f->q->scan.work + JC_STEP_WORK;
+    const struct jc_segment *s;
+    struct jc_place place;
+    RedisModuleKey *key;
+    enum jc_step step;
+
+    if (f->n == f->max)
+        return true;
+    step = jc_query_next(ctx, f->q, work_max, &s, &place, &key);
+    while (step == JC_STEP_ROW) {
+        take(f, s, place);
+        if (f->n == f->max || f->raw.n >= REPLY_BYTES ||
+            jc_scan_full(&f->q->scan))
+            break;
+        step = jc_scan_next(&f->q->scan, s, now, work_max, &place);
+    }
+    if (key) {
+        RedisModule_CloseKey(key);
+        if (step == JC_STEP_END) { /* of this segment, not of the query */
+            jc_scan_leave(&f->q->scan);
+            return false;
+        }
+    }
+    f->done = step == JC_STEP_END;
+    return step != JC_STEP_PAUSE;
+}
+
+static void reply_rows(RedisModuleCtx *ctx, const struct fetching *f)
+{
+    const char *p = (const char *)f->raw.p;
+    struct jc_record rec;
+
+    RedisModule_ReplyWithArray(ctx, (long)f->n);
+    for (size_t i = 0; i < f->n; p += f->size[i++]) {
+        if (f->records) {
+            RedisModule_ReplyWithStringBuffer(ctx, p, f->size[i]);
+            continue;
+        }
+        jc_record_decode(&rec, p, f->size[i]);
+        jc_upstream_reply(ctx, &rec, f->q->iso_times);
+    }
+}
+
+static void fetch_reply(RedisModuleCtx *ctx, void *data, bool cut)
+{
+    struct fetching *f = data;
+
+    f->q->busy = false;
+    if (cut && !f->n) {
+        RedisModule_ReplyWithError(ctx, "LIMIT no job found in the time a "
+                                   "command has inside MULTI or a script, "
+                                   "send SLURMJC.FETCH again or outside");
+        return;
+    }
+    if (f->done && !f->n)
+        jc_query_close(f->q);
+    reply_rows(ctx, f);
+}
+
+static void fetch_free(void *data)
+{
+    struct fetching *f = data;
+
+    jc_query_release(f->q);
+    jc_buffer_free(&f->raw);
+    if (f->size)
+        jc_host.free(f->size);
+    RedisModule_Free(f);
+}
+
+static const struct jc_task_kind fetch_task = {fetch_step, fetch_reply,
+                                               fetch_free};
+
+static int reply_no_query(RedisModuleCtx *ctx, RedisModuleString *id)
+{
+    struct jc_slice s = jc_arg(id);
+
+    return jc_reply_error(ctx, "NOQUERY no query '%.*s' is open, send "
+                          "SLURMJC.MATCH first", s.n > 64 ? 64 : (int)s.n,
+                          s.p);
+}
+
+int jc_fetch_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc)
+{
+    struct jc_open_query *q;
+    struct fetching *f;
+    uint64_t max;
+
+    if (argc != 4 && argc != 5)
+        return RedisModule_WrongArity(ctx);
+    if (!jc_parse_number(jc_arg(argv[3]), INT64_MAX, &max) || !max)
+        return RedisModule_ReplyWithError(ctx, "ERR max must be an integer "
+                                          "from 1");
+    if (argc == 5 && !jc_arg_is(argv[4], "RECORDS"))
+        return RedisModule_ReplyWithError(ctx, "ERR syntax: SLURMJC.FETCH "
+                                          "prefix id max [RECORDS]");
+    if (!jc_check_prefix(ctx, argv[1]))
+        return REDISMODULE_OK;
+    q = jc_query_find(RedisModule_GetSelectedDb(ctx), jc_arg(argv[1]),
+                      jc_arg(argv[2]));
+    if (!q)
+        return reply_no_query(ctx, argv[2]);
+    if (q->busy)
+        return RedisModule_ReplyWithError(ctx, "ERR the query is busy with "
+                                          "another client's command");
+    q->busy = true;
+    q->holders++;
+    f = RedisModule_Calloc(1, sizeof(*f));
+    f->q = q;
+    f->max = max;
+    f->records = argc == 5;
+    return jc_task_run(ctx, &fetch_task, f);
+}

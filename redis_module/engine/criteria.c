@@ -1,0 +1,406 @@
+/* SPDX-License-Identifier: MIT */
+#include "criteria.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <strings.h>
+
+#define TIME_MAX UINT64_C(253402300799)
+
+void jc_criteria_init(struct jc_criteria *c)
+{
+    memset(c, 0, sizeof(*c));
+    c->limit = UINT64_MAX;
+}
+
+void jc_criteria_free(struct jc_criteria *c)
+{
+    for (size_t i = 0; i < c->members; i++)
+        jc_ranges_free(&c->member[i].of);
+    if (c->member)
+        jc_host.free(c->member);
+    jc_ranges_free(&c->jobs);
+    jc_ranges_free(&c->exit);
+    jc_nodelist_free(&c->nodes);
+    for (unsigned col = 0; col < JC_FIELD_COUNT; col++) {
+        for (size_t i = 0; i < c->strings[col].n; i++)
+            jc_host.free((char *)c->strings[col].v[i].p);
+        if (c->strings[col].v)
+            jc_host.free(c->strings[col].v);
+    }
+    for (unsigned col = 0; col < JC_COLS; col++)
+        jc_ranges_free(&c->numbers[col]);
+    jc_criteria_init(c);
+}
+
+__attribute__((format(printf, 2, 3)))
+static bool refuse(struct jc_criteria *c, const char *format, ...)
+{
+    va_list args;
+
+    va_start(args, format);
+    vsnprintf(c->why, sizeof(c->why), format, args);
+    va_end(args);
+    for (char *p = c->why; *p; p++) /* it becomes a line of RESP */
+        if ((unsigned char)*p < ' ' || *p == 0x7f)
+            *p = '?';
+    return false;
+}
+
+/* How much of a value an error quotes. */
+static int quoted(struct jc_slice s)
+{
+    return s.n > 40 ? 40 : (int)s.n;
+}
+
+bool jc_parse_number(struct jc_slice text, uint64_t max, uint64_t *out)
+{
+    uint64_t v = 0;
+
+    if (!text.n)
+        return false;
+    for (uint32_t i = 0; i < text.n; i++) {
+        unsigned digit = (unsigned)(text.p[i] - '0');
+
+        if (digit > 9 || v > (max - digit) / 10 || digit > max)
+            return false;
+        v = v * 10 + digit;
+    }
+    *out = v;
+    return true;
+}
+
+/* Cuts the next element off text, at a comma outside brackets. */
+static bool next_element(struct jc_slice *text, struct jc_slice *element)
+{
+    uint32_t i = 0;
+    bool inside = false;
+
+    if (!text->p)
+        return false;
+    while (i < text->n && (text->p[i] != ',' || inside)) {
+        inside = text->p[i] == '[' || (inside && text->p[i] != ']');
+        i++;
+    }
+    *element = (struct jc_slice){text->p, i};
+    *text = i < text->n ? (struct jc_slice){text->p + i + 1, text->n - i - 1}
+                        : (struct jc_slice){NULL, 0};
+    return true;
+}
+
+/* n or lo-hi, with lo <= hi. */
+static bool parse_range(struct jc_slice text, uint64_t max, uint64_t *lo,
+                        uint64_t *hi)
+{
+    const char *dash = text.n ? memchr(text.p, '-', text.n) : NULL;
+    struct jc_slice left = text, right = text;
+
+    if (dash) {
+        left.n = (uint32_t)(dash - text.p);
+        right = (struct jc_slice){dash + 1, text.n - left.n - 1};
+    }
+    return jc_parse_number(left, max, lo) && jc_parse_number(right, max, hi) &&
+           *lo <= *hi;
+}
+
+/* ---- one parser per kind of criterion ---- */
+
+struct kind;
+typedef bool parser(struct jc_criteria *c, const struct kind *k,
+                    struct jc_slice value);
+
+struct kind {
+    const char *name;
+    parser *parse;
+    unsigned col;
+    uint64_t shift; /* code = number + shift */
+};
+
+static bool parse_time(struct jc_criteria *c, const struct kind *k,
+                       struct jc_slice value)
+{
+    bool is_start = !strcmp(k->name, "start");
+    uint64_t t;
+
+    if (is_start ? c->has_start : c->has_end)
+        return refuse(c, "criterion '%s' was given twice", k->name);
+    if (!jc_parse_number(value, TIME_MAX, &t))
+        return refuse(c, "criterion '%s' wants epoch seconds, not '%.*s'",
+                      k->name, quoted(value), value.p);
+    if (is_start) {
+        c->start = t;
+        c->has_start = true;
+    } else {
+        c->end = t;
+        c->has_end = true;
+    }
+    return true;
+}
+
+static bool parse_limit(struct jc_criteria *c, const struct kind *k,
+                        struct jc_slice value)
+{
+    if (!jc_parse_number(value, UINT64_MAX - 1, &c->limit))
+        return refuse(c, "criterion '%s' wants a number, not '%.*s'", k->name,
+                      quoted(value), value.p);
+    return true;
+}
+
+static bool parse_numbers(struct jc_criteria *c, const struct kind *k,
+                          struct jc_slice value)
+{
+    struct jc_slice element, rest = value;
+    uint64_t v;
+
+    while (next_element(&rest, &element)) {
+        if (!jc_parse_number(element, UINT32_MAX, &v))
+            return refuse(c, "criterion '%s' wants numbers separated by "
+                          "commas, not '%.*s'", k->name, quoted(value),
+                          value.p);
+        jc_ranges_add(&c->numbers[k->col], v + k->shift, v + k->shift);
+    }
+    return true;
+}
+
+static bool parse_string(struct jc_criteria *c, const struct kind *k,
+                         struct jc_slice value)
+{
+    struct jc_strings *s = &c->strings[k->col];
+    char *copy = jc_host.alloc((size_t)value.n + 1);
+
+    if (value.n)
+        memcpy(copy, value.p, value.n);
+    if (s->n == s->room) {
+        s->room = s->room ? s->room * 2 : 2;
+        s->v = jc_host.resize(s->v, s->room * sizeof(*s->v));
+    }
+    s->v[s->n++] = (struct jc_slice){copy, value.n};
+    return true;
+}
+
+/* min-max, min-, -max or n; the column's codes are number + shift. */
+static bool parse_bounds(struct jc_criteria *c, const struct kind *k,
+                         struct jc_slice value)
+{
+    const char *dash = value.n ? memchr(value.p, '-', value.n) : NULL;
+    uint64_t lo = 0, hi = JC_CODE_UNLIMITED;
+    struct jc_slice left = value, right = value;
+
+    if (dash) {
+        left.n = (uint32_t)(dash - value.p);
+        right = (struct jc_slice){dash + 1, value.n - left.n - 1};
+    }
+    if ((dash && !left.n && !right.n) ||
+        ((!dash || left.n) && !jc_parse_number(left, UINT32_MAX, &lo)) ||
+        ((!dash || right.n) && !jc_parse_number(right, UINT32_MAX, &hi)) ||
+        hi < lo)
+        return refuse(c, "criterion '%s' wants n, min-max, min- or -max, not "
+                      "'%.*s'", k->name, quoted(value), value.p);
+    /* minutes reach 2^32 - 3 and are stored 2 higher, below UNLIMITED */
+    if (k->col == JC_FIELD_TIME_LIMIT && hi < JC_CODE_UNLIMITED &&
+        hi + k->shift >= JC_CODE_UNLIMITED)
+        hi = JC_CODE_UNLIMITED - 1 - k->shift;
+    if (hi < JC_CODE_UNLIMITED || k->col != JC_FIELD_TIME_LIMIT)
+        hi += k->shift;
+    if (lo + k->shift <= hi)
+        jc_ranges_add(&c->numbers[k->col], lo + k->shift, hi);
+    else
+        jc_ranges_add(&c->numbers[k->col], UINT64_MAX, UINT64_MAX);
+    return true;
+}
+
+static bool parse_states(struct jc_criteria *c, const struct kind *k,
+                         struct jc_slice value)
+{
+    struct jc_slice element, rest = value;
+    uint64_t v;
+
+    while (next_element(&rest, &element)) {
+        if (!jc_parse_number(element, UINT32_MAX, &v))
+            return refuse(c, "criterion '%s' wants state numbers separated by "
+                          "commas, not '%.*s'", k->name, quoted(value),
+                          value.p);
+        if (v > 0xff)
+            c->flags |= (uint32_t)v & ~UINT32_C(0xff);
+        else
+            c->state[v] = 1;
+    }
+    c->has_state = true;
+    return true;
+}
+
+static bool parse_exit(struct jc_criteria *c, const struct kind *k,
+                       struct jc_slice value)
+{
+    const char *colon = value.n ? memchr(value.p, ':', value.n) : NULL;
+    uint64_t code, sig = 0;
+    struct jc_slice left = value;
+
+    if (colon) {
+        struct jc_slice right;
+
+        left.n = (uint32_t)(colon - value.p);
+        right = (struct jc_slice){colon + 1, value.n - left.n - 1};
+        if (!jc_parse_number(right, 127, &sig))
+            left.n = 0;
+    }
+    if (!jc_parse_number(left, 255, &code))
+        return refuse(c, "criterion '%s' wants code (to 255) or code:signal "
+                      "(to 127), not '%.*s'", k->name, quoted(value), value.p);
+    jc_ranges_add(&c->exit, code << 8 | sig, code << 8 | sig);
+    return true;
+}
+
+static bool parse_nodes(struct jc_criteria *c, const struct kind *k,
+                        struct jc_slice value)
+{
+    const char *why = jc_nodelist_add(&c->nodes, value);
+
+    if (why)
+        return refuse(c, "criterion '%s': %s", k->name, why);
+    return true;
+}
+
+/* ---- job ids ---- */
+
+static struct jc_member *add_member(struct jc_criteria *c, uint32_t id,
+                                    bool het)
+{
+    struct jc_member *m;
+
+    if (!(c->members & (c->members - 1))) /* room doubles at powers of two */
+        c->member = jc_host.resize(
+            c->member, (c->members ? c->members * 2 : 1) * sizeof(*m));
+    m = &c->member[c->members++];
+    *m = (struct jc_member){.id = id, .het = het};
+    return m;
+}
+
+/* What stands behind 100_: 5 or [1-3,7]. */
+static bool parse_tasks(struct jc_ranges *of, struct jc_slice text)
+{
+    struct jc_slice element;
+    uint64_t lo, hi;
+
+    if (text.n >= 2 && text.p[0] == '[' && text.p[text.n - 1] == ']') {
+        text.p++;
+        text.n -= 2;
+    }
+    while (next_element(&text, &element)) {
+        if (!parse_range(element, UINT32_MAX, &lo, &hi))
+            return false;
+        jc_ranges_add(of, lo, hi);
+    }
+    jc_ranges_sort(of);
+    return true;
+}
+
+static bool parse_job(struct jc_criteria *c, struct jc_slice text)
+{
+    uint64_t lo, hi;
+
+    for (uint32_t i = 0; i < text.n; i++) {
+        struct jc_slice id = {text.p, i};
+        struct jc_slice rest = {text.p + i + 1, text.n - i - 1};
+
+        if (text.p[i] != '_' && text.p[i] != '+')
+            continue;
+        if (!jc_parse_number(id, UINT32_MAX, &lo))
+            return false;
+        if (text.p[i] == '_')
+            return parse_tasks(&add_member(c, (uint32_t)lo, false)->of, rest);
+        if (!jc_parse_number(rest, UINT32_MAX, &hi))
+            return false;
+        jc_ranges_add(&add_member(c, (uint32_t)lo, true)->of, hi, hi);
+        return true;
+    }
+    if (!parse_range(text, UINT32_MAX, &lo, &hi))
+        return false;
+    jc_ranges_add(&c->jobs, lo, hi);
+    return true;
+}
+
+static bool parse_jobs(struct jc_criteria *c, const struct kind *k,
+                       struct jc_slice value)
+{
+    struct jc_slice element, rest = value;
+
+    while (next_element(&rest, &element))
+        if (!parse_job(c, element))
+            return refuse(c, "criterion '%s' wants ids such as 100, 100-109, "
+                          "100_5, 100_[1-3,7] or 100+1, not '%.*s'", k->name,
+                          quoted(element), element.p);
+    c->has_job = true;
+    return true;
+}
+
+/* ---- the table ---- */
+
+static const struct kind kinds[] = {
+    {"start", parse_time, 0, 0},
+    {"end", parse_time, 0, 0},
+    {"job", parse_jobs, 0, 0},
+    {"uid", parse_numbers, JC_FIELD_UID, 0},
+    {"gid", parse_numbers, JC_FIELD_GID, 0},
+    {"user", parse_string, JC_FIELD_USER, 0},
+    {"group", parse_string, JC_FIELD_GROUP, 0},
+    {"account", parse_string, JC_FIELD_ACCOUNT, 0},
+    {"cluster", parse_string, JC_FIELD_CLUSTER, 0},
+    {"partition", parse_string, JC_FIELD_PARTITION, 0},
+    {"qos", parse_string, JC_FIELD_QOS, 0},
+    {"qos_id", parse_numbers, JC_FIELD_QOS_ID, 1},
+    {"wckey", parse_string, JC_FIELD_WCKEY, 0},
+    {"reservation", parse_string, JC_FIELD_RESERVATION, 0},
+    {"name", parse_string, JC_FIELD_NAME, 0},
+    {"state", parse_states, 0, 0},
+    {"exit", parse_exit, 0, 0},
+    {"nodes_count", parse_bounds, JC_FIELD_NODE_COUNT, 1},
+    {"cpus_count", parse_bounds, JC_FIELD_CPU_COUNT, 1},
+    {"time_limit", parse_bounds, JC_FIELD_TIME_LIMIT, 2},
+    {"node", parse_nodes, JC_FIELD_NODES, 0},
+    {"constraint", parse_string, JC_FIELD_FEATURES, 0},
+    {"reason", parse_numbers, JC_COL_REASON_PREV, 0},
+    {"limit", parse_limit, 0, 0},
+};
+
+#define KINDS (sizeof(kinds) / sizeof(*kinds))
+
+bool jc_criteria_add(struct jc_criteria *c, struct jc_slice name,
+                     struct jc_slice value)
+{
+    for (size_t i = 0; i < KINDS; i++) {
+        if (strlen(kinds[i].name) != name.n ||
+            strncasecmp(kinds[i].name, name.p, name.n))
+            continue;
+        return kinds[i].parse(c, &kinds[i], value);
+    }
+    return refuse(c, "unknown criterion '%.*s', expected one of start end job "
+                  "uid gid user group account cluster partition qos qos_id "
+                  "wckey reservation name state exit nodes_count cpus_count "
+                  "time_limit node constraint reason limit",
+                  quoted(name), name.p);
+}
+
+static int by_id(const void *pa, const void *pb)
+{
+    const struct jc_member *a = pa, *b = pb;
+
+    return (a->id > b->id) - (a->id < b->id);
+}
+
+bool jc_criteria_done(struct jc_criteria *c)
+{
+    if (c->has_start && c->has_end && c->end < c->start)
+        return refuse(c, "the window ends (%llu) before it starts (%llu)",
+                      (unsigned long long)c->end,
+                      (unsigned long long)c->start);
+    jc_ranges_sort(&c->jobs);
+    jc_ranges_sort(&c->exit);
+    jc_nodelist_done(&c->nodes);
+    for (unsigned col = 0; col < JC_COLS; col++)
+        jc_ranges_sort(&c->numbers[col]);
+    if (c->members)
+        qsort(c->member, c->members, sizeof(*c->member), by_id);
+    return true;
+}

@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: MIT */
+#include "dict.h"
+
+#include "hash.h"
+
+#define CHUNK_MAX UINT32_C(65536) /* offsets have 16 bits */
+#define CHUNK_MIN UINT32_C(64)
+#define CHUNKS_MAX UINT32_C(65535)
+#define IDS_MAX UINT32_C(0x7fffffff)
+
+void jc_dict_free(struct jc_dict *d)
+{
+    for (uint32_t i = 0; i < d->chunks; i++)
+        jc_host.free(d->chunk[i]);
+    if (d->chunk)
+        jc_host.free(d->chunk);
+    if (d->ref)
+        jc_host.free(d->ref);
+    if (d->slot)
+        jc_host.free(d->slot);
+    *d = (struct jc_dict){0};
+}
+
+/* Lengths stand before the bytes, seven bits a byte, lowest first. */
+static uint32_t length_bytes(uint32_t n)
+{
+    uint32_t bytes = 1;
+
+    while (n >>= 7)
+        bytes++;
+    return bytes;
+}
+
+struct jc_slice jc_dict_get(const struct jc_dict *d, uint32_t id)
+{
+    const uint8_t *p = d->chunk[d->ref[id] >> 16] + (d->ref[id] & 0xffff);
+    uint32_t n = *p & 0x7f;
+
+    for (unsigned shift = 7; *p++ & 0x80; shift += 7)
+        n |= (uint32_t)(*p & 0x7f) << shift;
+    return (struct jc_slice){(const char *)p, n};
+}
+
+static uint64_t hash_of(struct jc_slice s)
+{
+    return jc_hash_bytes(s.p, s.n, jc_host.hash_seed);
+}
+
+static uint32_t *slot_of(const struct jc_dict *d, struct jc_slice s)
+{
+    uint32_t mask = d->slots - 1;
+    uint32_t at = (uint32_t)hash_of(s) & mask;
+
+    for (; d->slot[at]; at = (at + 1) & mask) {
+        struct jc_slice have = jc_dict_get(d, d->slot[at] - 1);
+
+        if (have.n == s.n && !memcmp(have.p, s.p, s.n))
+            break;
+    }
+    return &d->slot[at];
+}
+
+uint32_t jc_dict_find(const struct jc_dict *d, struct jc_slice s)
+{
+    uint32_t *slot;
+
+    if (!d->slots)
+        return JC_DICT_NONE;
+    slot = slot_of(d, s);
+    return *slot ? *slot - 1 : JC_DICT_NONE;
+}
+
+static void grow_slots(struct jc_dict *d)
+{
+    uint32_t slots = d->slots ? d->slots * 2 : 8, mask = slots - 1;
+    uint32_t *slot = jc_host.alloc(slots * sizeof(*slot));
+
+    memset(slot, 0, slots * sizeof(*slot));
+    for (uint32_t id = 0; id < d->count; id++) {
+        uint32_t at = (uint32_t)hash_of(jc_dict_get(d, id)) & mask;
+
+        while (slot[at])
+            at = (at + 1) & mask;
+        slot[at] = id + 1;
+    }
+    if (d->slot)
+        jc_host.free(d->slot);
+    d->slot = slot;
+    d->slots = slots;
+}
+
+/* Room for n bytes in the last chunk; chunks grow with the dictionary, so that
+ * a column with one value costs 64 bytes. A large string gets its own. */
+static void make_room(struct jc_dict *d, uint32_t n)
+{
+    uint32_t room = CHUNK_MIN;
+
+    if (d->chunks && d->room - d->used >= n)
+        return;
+    for (uint32_t i = 0; i < d->chunks && room < CHUNK_MAX; i++)
+        room *= 2;
+    if (room < n)
+        room = n;
+    d->chunk = jc_host.resize(d->chunk, (d->chunks + 1) * sizeof(*d->chunk));
+    d->chunk[d->chunks++] = jc_host.alloc(room);
+    d->room = room;
+    d->used = 0;
+}
+
+uint32_t jc_dict_add(struct jc_dict *d, struct jc_slice s)
+{
+    uint32_t *slot, n = length_bytes(s.n) + s.n;
+    uint8_t *p;
+
+    if ((uint64_t)d->count * 4 >= (uint64_t)d->slots * 3)
+        grow_slots(d);
+    slot = slot_of(d, s);
+    if (*slot)
+        return *slot - 1;
+    if (d->count >= IDS_MAX || d->chunks >= CHUNKS_MAX)
+        return JC_DICT_NONE;
+    make_room(d, n);
+    if (d->used > 0xffff) { /* behind a large string: start a fresh chunk */
+        d->room = d->used;
+        make_room(d, n);
+    }
+    if (d->count == d->refs) {
+        d->refs = d->refs ? d->refs + d->refs / 2 : 4;
+        d->ref = jc_host.resize(d->ref, d->refs * sizeof(*d->ref));
+    }
+    d->ref[d->count] = (d->chunks - 1) << 16 | d->used;
+    p = d->chunk[d->chunks - 1] + d->used;
+    d->used += n;
+    for (n = s.n; n >= 0x80; n >>= 7)
+        *p++ = (uint8_t)(n | 0x80);
+    *p++ = (uint8_t)n;
+    memcpy(p, s.p, s.n);
+    *slot = ++d->count;
+    return d->count - 1;
+}
+
+bool jc_dict_crowded(const struct jc_dict *d)
+{
+    return d->chunks > CHUNKS_MAX - CHUNKS_MAX / 10 ||
+           d->count > IDS_MAX - IDS_MAX / 10;
+}
+
+size_t jc_dict_bytes(const struct jc_dict *d)
+{
+    size_t bytes = jc_size_of(d->chunk) + jc_size_of(d->ref) +
+                   jc_size_of(d->slot);
+
+    for (uint32_t i = 0; i < d->chunks; i++)
+        bytes += jc_size_of(d->chunk[i]);
+    return bytes;
+}

@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The distinct strings of one column of one segment, numbered from 0 in order
+ * of arrival. A string is never taken out again: the segment goes as a whole.
+ */
+#ifndef SLURMJCD_DICT_H
+#define SLURMJCD_DICT_H
+
+#include <stdbool.h>
+
+#include "host.h"
+#include "record.h"
+
+#define JC_DICT_NONE UINT32_MAX
+
+struct jc_dict {
+    uint8_t **chunk;   /* string bytes, each string behind its length */
+    uint32_t chunks;
+    uint32_t used;     /* bytes of the last chunk */
+    uint32_t room;     /* bytes the last chunk has */
+    uint32_t *ref;     /* id -> chunk << 16 | offset */
+    uint32_t count;
+    uint32_t refs;     /* room in ref */
+    uint32_t *slot;    /* hash table of id + 1 */
+    uint32_t slots;    /* a power of two, or 0 */
+};
+
+void jc_dict_free(struct jc_dict *d);
+
+/* The id of s, JC_DICT_NONE when it is not there. O(1). */
+uint32_t jc_dict_find(const struct jc_dict *d, struct jc_slice s);
+
+/* The id of s, added if needed; JC_DICT_NONE when the dictionary is full. */
+uint32_t jc_dict_add(struct jc_dict *d, struct jc_slice s);
+
+/* The string with that id, which must be below count. */
+struct jc_slice jc_dict_get(const struct jc_dict *d, uint32_t id);
+
+/* True when less than a tenth of the dictionary's address space is left. */
+bool jc_dict_crowded(const struct jc_dict *d);
+
+/* Bytes allocated for it, the struct itself not counted. */
+size_t jc_dict_bytes(const struct jc_dict *d);
+
+#endif

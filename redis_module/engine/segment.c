@@ -1,0 +1,425 @@
+/* SPDX-License-Identifier: MIT */
+#include "segment.h"
+
+#include <string.h>
+
+struct jc_segment *jc_segment_new(int64_t day)
+{
+    static uint64_t serial;
+    struct jc_segment *s = jc_host.alloc(sizeof(*s));
+
+    memset(s, 0, sizeof(*s));
+    s->day = day;
+    s->serial = ++serial;
+    s->lowest_id = UINT32_MAX;
+    return s;
+}
+
+void jc_segment_free(struct jc_segment *s)
+{
+    for (uint32_t i = 0; i < s->blocks; i++)
+        jc_block_free(s->order[i]);
+    if (s->order)
+        jc_host.free(s->order);
+    if (s->by_id)
+        jc_host.free(s->by_id);
+    for (unsigned col = 0; col < JC_FIELD_COUNT; col++)
+        jc_dict_free(&s->dict[col]);
+    jc_idindex_free(&s->index);
+    jc_host.free(s);
+}
+
+bool jc_segment_full(const struct jc_segment *s)
+{
+    for (unsigned col = 0; col < JC_FIELD_COUNT; col++)
+        if (jc_dict_crowded(&s->dict[col]))
+            return true;
+    return s->ids > (1u << 22) - 64; /* 4 billion rows */
+}
+
+/* ---- ids a row is found under ---- */
+
+/* Fills ids with the distinct ids of a row; returns how many (1 to 3). */
+static unsigned ids_of(const uint64_t row[JC_COLS], uint32_t ids[3])
+{
+    uint64_t array = row[JC_FIELD_ARRAY_JOB_ID];
+    uint64_t het = row[JC_FIELD_HET_JOB_ID];
+    unsigned n = 0;
+
+    ids[n++] = (uint32_t)row[JC_FIELD_JOB_ID];
+    if (array && array - 1 != ids[0])
+        ids[n++] = (uint32_t)(array - 1);
+    if (het && het - 1 != ids[0] && het != array)
+        ids[n++] = (uint32_t)(het - 1);
+    return n;
+}
+
+static void index_row(struct jc_segment *s, const uint64_t row[JC_COLS],
+                      uint32_t block_id)
+{
+    uint32_t ids[3];
+    unsigned n = ids_of(row, ids);
+
+    for (unsigned i = 0; i < n; i++) {
+        jc_idindex_add(&s->index, ids[i], block_id);
+        if (ids[i] < s->lowest_id)
+            s->lowest_id = ids[i];
+        if (ids[i] > s->highest_id)
+            s->highest_id = ids[i];
+    }
+}
+
+/* Forgets every pair of the block b; index_block makes them anew. */
+static void unindex_block(struct jc_segment *s, const struct jc_block *b)
+{
+    uint64_t row[JC_COLS];
+    uint32_t ids[3];
+
+    for (uint32_t i = 0; i < b->rows; i++) {
+        jc_block_row(b, i, row);
+        for (unsigned n = ids_of(row, ids); n-- > 0;)
+            jc_idindex_remove(&s->index, ids[n], b->id);
+    }
+}
+
+static void index_block(struct jc_segment *s, const struct jc_block *b)
+{
+    uint64_t row[JC_COLS];
+
+    for (uint32_t i = 0; i < b->rows; i++) {
+        jc_block_row(b, i, row);
+        index_row(s, row, b->id);
+    }
+}
+
+/* ---- blocks ---- */
+
+/* A new block at place at of the order. */
+static struct jc_block *add_block(struct jc_segment *s, uint32_t at)
+{
+    struct jc_block *b;
+    uint32_t id = s->ids;
+
+    if (s->blocks == s->order_room) {
+        s->order_room = s->order_room ? s->order_room * 2 : 1;
+        s->order = jc_host.resize(s->order,
+                                  s->order_room * sizeof(*s->order));
+    }
+    if (s->ids == s->ids_room) {
+        s->ids_room = s->ids_room ? s->ids_room * 2 : 1;
+        s->by_id = jc_host.resize(s->by_id, s->ids_room * sizeof(*s->by_id));
+    }
+    b = jc_block_new(id);
+    s->by_id[s->ids++] = b;
+    memmove(s->order + at + 1, s->order + at,
+            (s->blocks - at) * sizeof(*s->order));
+    s->order[at] = b;
+    s->blocks++;
+    return b;
+}
+
+static void drop_block(struct jc_segment *s, uint32_t at)
+{
+    s->by_id[s->order[at]->id] = NULL;
+    jc_block_free(s->order[at]);
+    s->blocks--;
+    memmove(s->order + at, s->order + at + 1,
+            (s->blocks - at) * sizeof(*s->order));
+}
+
+/* ---- order of completion ---- */
+
+static struct jc_slice cluster_of(const struct jc_segment *s,
+                                  const uint64_t row[JC_COLS])
+{
+    uint64_t code = row[JC_FIELD_CLUSTER];
+
+    if (!code)
+        return (struct jc_slice){NULL, 0};
+    return jc_dict_get(&s->dict[JC_FIELD_CLUSTER], (uint32_t)(code >> 1));
+}
+
+static int compare_slices(struct jc_slice a, struct jc_slice b)
+{
+    uint32_t n = a.n < b.n ? a.n : b.n;
+    int c = !!a.p - !!b.p;
+
+    if (c || !a.p)
+        return c;
+    c = memcmp(a.p, b.p, n);
+    return c ? c : (a.n > b.n) - (a.n < b.n);
+}
+
+static const unsigned order_columns[] = {
+    JC_FIELD_END, JC_FIELD_JOB_ID, JC_FIELD_SUBMIT, JC_FIELD_START,
+    JC_FIELD_RESTART_COUNT,
+};
+
+/* <0, 0, >0 as row a comes before, is the same run and end as, or comes after
+ * the row at of b. */
+static int compare_row(const struct jc_segment *s, const uint64_t a[JC_COLS],
+                       const struct jc_block *b, uint32_t at)
+{
+    uint64_t row[JC_COLS];
+
+    for (size_t i = 0; i < sizeof(order_columns) / sizeof(*order_columns);
+         i++) {
+        uint64_t code = jc_block_code(b, at, order_columns[i]);
+
+        if (a[order_columns[i]] != code)
+            return a[order_columns[i]] < code ? -1 : 1;
+    }
+    row[JC_FIELD_CLUSTER] = jc_block_code(b, at, JC_FIELD_CLUSTER);
+    return compare_slices(cluster_of(s, a), cluster_of(s, row));
+}
+
+/* The first row of b that comes after row. */
+static uint32_t row_after(const struct jc_segment *s, const struct jc_block *b,
+                          const uint64_t row[JC_COLS])
+{
+    uint32_t lo = 0, hi = b->rows;
+
+    if (hi && compare_row(s, row, b, hi - 1) >= 0)
+        return hi; /* jobs mostly arrive in order */
+    while (lo < hi) {
+        uint32_t mid = lo + (hi - lo) / 2;
+
+        if (compare_row(s, row, b, mid) < 0)
+            hi = mid;
+        else
+            lo = mid + 1;
+    }
+    return lo;
+}
+
+/* The last block whose first row does not come after row; 0 if none. */
+static uint32_t block_for(const struct jc_segment *s,
+                          const uint64_t row[JC_COLS])
+{
+    uint32_t lo = 0, hi = s->blocks;
+
+    if (hi && compare_row(s, row, s->order[hi - 1], 0) >= 0)
+        return hi - 1;
+    while (lo < hi) {
+        uint32_t mid = lo + (hi - lo) / 2;
+
+        if (compare_row(s, row, s->order[mid], 0) < 0)
+            hi = mid;
+        else
+            lo = mid + 1;
+    }
+    return lo ? lo - 1 : 0;
+}
+
+/* Where b stands in the order, by its first row. */
+static uint32_t order_of(const struct jc_segment *s, const struct jc_block *b)
+{
+    uint64_t row[JC_COLS];
+
+    jc_block_row(b, 0, row);
+    return block_for(s, row);
+}
+
+/* ---- rows ---- */
+
+static void insert_row(struct jc_segment *s, const uint64_t row[JC_COLS])
+{
+    uint32_t at = s->blocks ? block_for(s, row) : 0, pos;
+    struct jc_block *b = s->blocks ? s->order[at] : add_block(s, 0);
+
+    pos = row_after(s, b, row);
+    if (pos < b->rows || at + 1 < s->blocks)
+        s->layout++;
+    if (b->rows == JC_BLOCK_ROWS) {
+        struct jc_block *next = add_block(s, at + 1);
+
+        if (pos == b->rows) { /* in order: leave b full */
+            b = next;
+            pos = 0;
+        } else {
+            unindex_block(s, b);
+            jc_block_split(b, JC_BLOCK_ROWS / 2, next);
+            index_block(s, b);
+            index_block(s, next);
+            if (pos >= JC_BLOCK_ROWS / 2) {
+                b = next;
+                pos -= JC_BLOCK_ROWS / 2;
+            }
+        }
+    }
+    jc_block_insert(b, pos, row);
+    index_row(s, row, b->id);
+    s->rows++;
+    if (row[JC_FIELD_END] < row[JC_FIELD_START] ||
+        row[JC_FIELD_END] < row[JC_FIELD_SUBMIT])
+        s->backward = true;
+}
+
+void jc_segment_remove(struct jc_segment *s, struct jc_place place)
+{
+    struct jc_block *b = s->order[place.block];
+    uint64_t row[JC_COLS];
+    uint32_t ids[3];
+
+    jc_block_row(b, place.row, row);
+    if (b->rows == 1) {
+        for (unsigned n = ids_of(row, ids); n-- > 0;)
+            jc_idindex_remove(&s->index, ids[n], b->id);
+        drop_block(s, place.block);
+    } else {
+        jc_block_remove(b, place.row); /* others may need its index pairs */
+    }
+    s->rows--;
+    s->layout++;
+}
+
+static bool same_run(const struct jc_segment *s, const struct jc_block *b,
+                     uint32_t at, const struct jc_record *rec)
+{
+    uint64_t row[JC_COLS];
+
+    if (jc_block_code(b, at, JC_FIELD_SUBMIT) !=
+            rec->number[JC_FIELD_SUBMIT].value ||
+        jc_block_code(b, at, JC_FIELD_START) !=
+            rec->number[JC_FIELD_START].value ||
+        jc_block_code(b, at, JC_FIELD_RESTART_COUNT) !=
+            rec->number[JC_FIELD_RESTART_COUNT].value)
+        return false;
+    row[JC_FIELD_CLUSTER] = jc_block_code(b, at, JC_FIELD_CLUSTER);
+    return !compare_slices(cluster_of(s, row),
+                           rec->string[JC_FIELD_CLUSTER]);
+}
+
+bool jc_segment_find_run(const struct jc_segment *s,
+                         const struct jc_record *rec, struct jc_place *place)
+{
+    uint64_t ids[JC_BLOCK_ROWS], id = rec->number[JC_FIELD_JOB_ID].value;
+    uint32_t state = 0, block;
+
+    if (id < s->lowest_id || id > s->highest_id)
+        return false;
+    while (jc_idindex_next(&s->index, (uint32_t)id, &state, &block)) {
+        const struct jc_block *b = s->by_id[block];
+
+        if (!b || id < b->lo[JC_FIELD_JOB_ID] || id > b->hi[JC_FIELD_JOB_ID])
+            continue;
+        jc_block_column(b, JC_FIELD_JOB_ID, ids);
+        for (uint32_t i = 0; i < b->rows; i++) {
+            if (ids[i] != id || !same_run(s, b, i, rec))
+                continue;
+            place->block = order_of(s, b);
+            place->row = i;
+            return true;
+        }
+    }
+    return false;
+}
+
+static struct jc_slice string_of(const struct jc_record *rec, unsigned col)
+{
+    static const char EMPTY_MAP[] = "\x80";
+
+    if (col != JC_FIELD_EXTRA)
+        return rec->string[col];
+    return rec->extra.p ? rec->extra : (struct jc_slice){EMPTY_MAP, 1};
+}
+
+static void row_from(struct jc_segment *s, uint64_t row[JC_COLS],
+                     const struct jc_record *rec, uint64_t ttl)
+{
+    jc_row_from_numbers(row, rec, ttl);
+    for (unsigned col = 0; col < JC_FIELD_COUNT; col++) {
+        struct jc_slice str;
+
+        if (!jc_column_is_string(col))
+            continue;
+        str = string_of(rec, col);
+        row[col] = str.p ? jc_code_dict(jc_dict_add(&s->dict[col], str)) : 0;
+    }
+}
+
+/* The longer of two times to live, 0 being for ever. */
+static uint64_t longer_ttl(uint64_t a, uint64_t b)
+{
+    if (!a || !b)
+        return 0;
+    return a > b ? a : b;
+}
+
+static void note_ttl(struct jc_segment *s, uint64_t ttl)
+{
+    if (!ttl)
+        s->for_ever = true;
+    else if (ttl > s->longest_ttl)
+        s->longest_ttl = ttl;
+}
+
+enum jc_put jc_segment_put(struct jc_segment *s, const struct jc_record *rec,
+                           uint64_t ttl)
+{
+    uint64_t row[JC_COLS], old[JC_COLS];
+    struct jc_place place;
+    bool known = jc_segment_find_run(s, rec, &place);
+
+    if (known) {
+        jc_block_row(s->order[place.block], place.row, old);
+        if (old[JC_FIELD_END] > rec->number[JC_FIELD_END].value)
+            return JC_PUT_KNOWN;
+        ttl = longer_ttl(ttl, old[JC_COL_TTL]);
+    }
+    note_ttl(s, ttl);
+    row_from(s, row, rec, ttl);
+    if (!known) {
+        insert_row(s, row);
+        return JC_PUT_NEW;
+    }
+    if (old[JC_COL_TTL] != ttl)
+        jc_block_set(s->order[place.block], place.row, JC_COL_TTL, ttl);
+    old[JC_COL_TTL] = ttl;
+    if (!memcmp(old, row, sizeof(row)))
+        return JC_PUT_KNOWN;
+    jc_segment_remove(s, place);
+    insert_row(s, row);
+    return JC_PUT_REPLACED;
+}
+
+void jc_segment_get(const struct jc_segment *s, struct jc_place place,
+                    struct jc_record *rec, uint64_t *ttl)
+{
+    uint64_t row[JC_COLS];
+
+    memset(rec, 0, sizeof(*rec));
+    jc_block_row(s->order[place.block], place.row, row);
+    jc_row_to_numbers(rec, row);
+    for (unsigned col = 0; col < JC_FIELD_COUNT; col++) {
+        struct jc_slice str;
+
+        if (!jc_column_is_string(col) || !row[col])
+            continue;
+        str = jc_dict_get(&s->dict[col], (uint32_t)(row[col] >> 1));
+        if (col == JC_FIELD_EXTRA)
+            rec->extra = str;
+        else
+            rec->string[col] = str;
+    }
+    *ttl = row[JC_COL_TTL];
+}
+
+uint64_t jc_segment_expires(const struct jc_segment *s)
+{
+    if (s->for_ever || !s->rows)
+        return 0;
+    return ((uint64_t)s->day + 1) * JC_DAY_SECONDS + s->longest_ttl;
+}
+
+size_t jc_segment_bytes(const struct jc_segment *s)
+{
+    size_t bytes = jc_host.size_of((void *)s) + jc_size_of(s->order) +
+                   jc_size_of(s->by_id) + jc_idindex_bytes(&s->index);
+
+    for (uint32_t i = 0; i < s->blocks; i++)
+        bytes += jc_block_bytes(s->order[i]);
+    for (unsigned col = 0; col < JC_FIELD_COUNT; col++)
+        bytes += jc_dict_bytes(&s->dict[col]);
+    return bytes;
+}

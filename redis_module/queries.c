@@ -1,0 +1,196 @@
+/* SPDX-License-Identifier: MIT */
+#include "queries.h"
+
+#include "reply.h"
+
+#define FORGET_MS 600000 /* nobody fetched for 10 minutes */
+#define OPEN_MAX 10000   /* then the one longest unused is forgotten */
+
+static RedisModuleDict *open_queries;
+static struct jc_open_query *oldest, *newest;
+
+void jc_queries_init(void)
+{
+    open_queries = RedisModule_CreateDict(NULL);
+}
+
+/* ---- life ---- */
+
+struct jc_open_query *jc_query_new(int db, struct jc_slice prefix)
+{
+    struct jc_open_query *q = jc_host.alloc(sizeof(*q));
+    char *copy = jc_host.alloc((size_t)prefix.n + 1);
+
+    memset(q, 0, sizeof(*q));
+    memcpy(copy, prefix.p, prefix.n);
+    q->prefix = (struct jc_slice){copy, prefix.n};
+    q->db = db;
+    q->holders = 1;
+    jc_scan_init(&q->scan);
+    return q;
+}
+
+void jc_query_release(struct jc_open_query *q)
+{
+    if (--q->holders)
+        return;
+    jc_scan_free(&q->scan);
+    jc_host.free((char *)q->prefix.p);
+    jc_host.free(q);
+}
+
+/* ---- the table ---- */
+
+static RedisModuleString *table_key(int db, struct jc_slice prefix,
+                                    struct jc_slice id)
+{
+    RedisModuleString *key =
+        RedisModule_CreateStringPrintf(NULL, "%d:%u:", db, prefix.n);
+
+    RedisModule_StringAppendBuffer(NULL, key, prefix.p, prefix.n);
+    RedisModule_StringAppendBuffer(NULL, key, id.p, id.n);
+    return key;
+}
+
+static void unlink_age(struct jc_open_query *q)
+{
+    *(q->older ? &q->older->newer : &oldest) = q->newer;
+    *(q->newer ? &q->newer->older : &newest) = q->older;
+    q->older = q->newer = NULL;
+}
+
+static void link_newest(struct jc_open_query *q)
+{
+    q->used_ms = RedisModule_Milliseconds();
+    q->older = newest;
+    *(newest ? &newest->newer : &oldest) = q;
+    newest = q;
+}
+
+void jc_query_close(struct jc_open_query *q)
+{
+    if (!q->key)
+        return;
+    RedisModule_DictDel(open_queries, q->key, NULL);
+    RedisModule_FreeString(NULL, q->key);
+    q->key = NULL;
+    unlink_age(q);
+    jc_query_release(q);
+}
+
+/* Forgets what nobody uses any more. */
+static void tidy(void)
+{
+    int64_t before = RedisModule_Milliseconds() - FORGET_MS;
+
+    while (oldest && (oldest->used_ms < before ||
+                      RedisModule_DictSize(open_queries) > OPEN_MAX))
+        jc_query_close(oldest);
+}
+
+struct jc_open_query *jc_query_find(int db, struct jc_slice prefix,
+                                    struct jc_slice id)
+{
+    RedisModuleString *key = table_key(db, prefix, id);
+    struct jc_open_query *q;
+
+    tidy();
+    q = RedisModule_DictGet(open_queries, key, NULL);
+    RedisModule_FreeString(NULL, key);
+    if (q) {
+        unlink_age(q);
+        link_newest(q);
+    }
+    return q;
+}
+
+void jc_query_open(struct jc_open_query *q, struct jc_slice id)
+{
+    struct jc_open_query *old = jc_query_find(q->db, q->prefix, id);
+
+    if (old)
+        jc_query_close(old);
+    q->key = table_key(q->db, q->prefix, id);
+    q->id_n = id.n;
+    RedisModule_DictSet(open_queries, q->key, q);
+    q->holders++;
+    link_newest(q);
+    tidy();
+}
+
+uint64_t jc_query_count(int db, struct jc_slice prefix)
+{
+    uint64_t n = 0;
+
+    tidy();
+    for (const struct jc_open_query *q = oldest; q; q = q->newer)
+        n += q->db == db && q->prefix.n == prefix.n &&
+             !memcmp(q->prefix.p, prefix.p, prefix.n);
+    return n;
+}
+
+/* ---- criteria and rows ---- */
+
+bool jc_query_criteria(RedisModuleCtx *ctx, struct jc_criteria *c,
+                       RedisModuleString **argv, int argc)
+{
+    bool ok = true;
+
+    if (argc % 2) {
+        RedisModule_ReplyWithError(ctx, "ERR criteria come in pairs of name "
+                                   "and value");
+        return false;
+    }
+    for (int i = 0; i < argc && ok; i += 2)
+        ok = jc_criteria_add(c, jc_arg(argv[i]), jc_arg(argv[i + 1]));
+    if (ok && jc_criteria_done(c))
+        return true;
+    jc_reply_error(ctx, "ERR %s", c->why);
+    return false;
+}
+
+/* Looks at one segment. END: nothing (more) in it. */
+static enum jc_step next_in(struct jc_open_query *q,
+                            const struct jc_segment *s, uint64_t work_max,
+                            struct jc_place *place)
+{
+    uint64_t now = (uint64_t)RedisModule_Milliseconds() / 1000;
+
+    if (!jc_scan_enter(&q->scan, s))
+        return JC_STEP_END;
+    return jc_scan_next(&q->scan, s, now, work_max, place);
+}
+
+enum jc_step jc_query_next(RedisModuleCtx *ctx, struct jc_open_query *q,
+                           uint64_t work_max, const struct jc_segment **s,
+                           struct jc_place *place, RedisModuleKey **key)
+{
+    *key = NULL;
+    if (jc_scan_full(&q->scan))
+        return JC_STEP_END;
+    for (;;) {
+        int64_t day = jc_store_next_day(q->db, q->prefix, q->scan.day);
+        enum jc_step step = JC_STEP_END;
+
+        if (day == JC_NO_DAY)
+            return JC_STEP_END;
+        if (q->scan.work >= work_max)
+            return JC_STEP_PAUSE;
+        if (day != q->scan.day) {
+            jc_scan_leave(&q->scan);
+            q->scan.day = day;
+        }
+        *s = jc_open_segment(ctx, q->prefix, day, key);
+        q->scan.work += 64; /* opening a key */
+        if (*s)
+            step = next_in(q, *s, work_max, place);
+        if (step == JC_STEP_ROW)
+            return step;
+        if (*key)
+            RedisModule_CloseKey(*key);
+        *key = NULL;
+        if (step == JC_STEP_PAUSE)
+            return step;
+        jc_scan_leave(&q->scan);
+    }
+}

@@ -1,0 +1,341 @@
+/* SPDX-License-Identifier: MIT */
+/* The data type of segments: what Redis does with one besides our commands. */
+#include "segment_type.h"
+
+#include <zstd.h>
+
+#include "record_buffer.h"
+#include "store.h"
+
+/*
+ * Encoding versions of the RDB form. Version 1 holds the records, not the
+ * columns, so that the columns may change without touching old files:
+ *   day, rows, then chunks until all rows are there:
+ *   rows in the chunk, bytes unpacked, string (zstd): per row time to live and
+ *   record, both MessagePack
+ */
+#define JC_RDB_RECORDS 1
+
+#define CHUNK_BYTES 262144 /* a chunk is closed past this */
+#define CHUNK_ROWS 1024
+#define CHUNK_MAX (CHUNK_BYTES + JC_RECORD_MAX_BYTES + 65536)
+#define ZSTD_LEVEL 1
+
+RedisModuleType *jc_segment_type;
+
+/* ---- walking rows ---- */
+
+/* Calls each() on every record in order of completion until it says false. */
+static void each_row(const struct jc_segment *s,
+                     bool (*each)(void *ctx, const struct jc_record *rec,
+                                  uint64_t ttl), void *ctx)
+{
+    struct jc_record rec;
+    uint64_t ttl;
+
+    for (uint32_t b = 0; b < s->blocks; b++) {
+        for (uint32_t r = 0; r < s->order[b]->rows; r++) {
+            jc_segment_get(s, (struct jc_place){b, r}, &rec, &ttl);
+            if (!each(ctx, &rec, ttl))
+                return;
+        }
+    }
+}
+
+/* ---- RDB ---- */
+
+struct saving {
+    RedisModuleIO *io;
+    struct jc_buffer raw, packed;
+    uint64_t rows;
+};
+
+static void save_chunk(struct saving *sv)
+{
+    size_t n;
+
+    if (!sv->rows)
+        return;
+    sv->packed.n = 0;
+    jc_buffer_reserve(&sv->packed, ZSTD_compressBound(sv->raw.n));
+    n = ZSTD_compress(sv->packed.p, sv->packed.room, sv->raw.p, sv->raw.n,
+                      ZSTD_LEVEL);
+    RedisModule_SaveUnsigned(sv->io, sv->rows);
+    RedisModule_SaveUnsigned(sv->io, sv->raw.n);
+    RedisModule_SaveStringBuffer(sv->io, (const char *)sv->packed.p,
+                                 ZSTD_isError(n) ? 0 : n);
+    sv->rows = 0;
+    sv->raw.n = 0;
+}
+
+static bool save_row(void *ctx, const struct jc_record *rec, uint64_t ttl)
+{
+    struct saving *sv = ctx;
+
+    jc_buffer_add_number(&sv->raw, ttl);
+    jc_buffer_add_record(&sv->raw, rec);
+    if (++sv->rows == CHUNK_ROWS || sv->raw.n > CHUNK_BYTES)
+        save_chunk(sv);
+    return true;
+}
+
+static void segment_save(RedisModuleIO *io, void *value)
+{
+    const struct jc_segment *s = value;
+    struct saving sv = {.io = io};
+
+    RedisModule_SaveUnsigned(io, (uint64_t)s->day);
+    RedisModule_SaveUnsigned(io, s->rows);
+    each_row(s, save_row, &sv);
+    save_chunk(&sv);
+    jc_buffer_free(&sv.raw);
+    jc_buffer_free(&sv.packed);
+}
+
+/* Takes the rows of an unpacked chunk; a constant text says what is wrong. */
+static const char *load_rows(struct jc_segment *s, const uint8_t *raw,
+                             size_t n, uint64_t rows)
+{
+    struct mp_reader r;
+    struct mp_value ttl;
+    struct jc_record rec;
+
+    mp_reader_init(&r, raw, n);
+    for (; rows > 0; rows--) {
+        const uint8_t *start;
+        const char *why;
+
+        if (!mp_read(&r, &ttl) || ttl.type != MP_UINT || ttl.u > JC_TTL_MAX)
+            return "a time to live is no number";
+        start = r.pos;
+        if (!mp_skip(&r))
+            return "a record is cut short";
+        why = jc_record_decode(&rec, start, (size_t)(r.pos - start));
+        if (why)
+            return why;
+        if (jc_day_of(rec.number[JC_FIELD_END].value) != s->day)
+            return "a record belongs to another day";
+        if (jc_segment_full(s))
+            return "the segment is full";
+        if (jc_segment_put(s, &rec, ttl.u) != JC_PUT_NEW)
+            return "a run is there twice";
+    }
+    return r.pos == r.end ? NULL : "bytes are left over in a chunk";
+}
+
+/* Reads one chunk; *rows_left goes down by its rows. */
+static const char *load_chunk(RedisModuleIO *io, struct jc_segment *s,
+                              uint64_t *rows_left)
+{
+    uint64_t rows = RedisModule_LoadUnsigned(io);
+    uint64_t bytes = RedisModule_LoadUnsigned(io);
+    size_t n = 0;
+    char *packed = NULL;
+    uint8_t *raw = NULL;
+    const char *why = "the data ends too early";
+
+    if (RedisModule_IsIOError(io))
+        return why;
+    if (!rows || rows > CHUNK_ROWS || rows > *rows_left || bytes > CHUNK_MAX)
+        return "a chunk's head is out of range";
+    packed = RedisModule_LoadStringBuffer(io, &n);
+    if (!packed || RedisModule_IsIOError(io))
+        goto done;
+    why = "no memory for a chunk";
+    raw = jc_host.try_alloc(bytes ? bytes : 1);
+    if (!raw)
+        goto done;
+    why = "a chunk does not unpack to its size";
+    if (ZSTD_decompress(raw, bytes, packed, n) != bytes)
+        goto done;
+    *rows_left -= rows;
+    why = load_rows(s, raw, bytes, rows);
+done:
+    if (packed)
+        RedisModule_Free(packed);
+    if (raw)
+        jc_host.free(raw);
+    return why;
+}
+
+static void *segment_load(RedisModuleIO *io, int version)
+{
+    struct jc_segment *s;
+    const char *why = NULL;
+    uint64_t day, rows;
+
+    if (version != JC_RDB_RECORDS) {
+        RedisModule_LogIOError(io, "warning",
+                               "slurm_jobcomp: a segment has encoding version "
+                               "%d, this module knows up to %d", version,
+                               JC_RDB_RECORDS);
+        return NULL;
+    }
+    day = RedisModule_LoadUnsigned(io);
+    rows = RedisModule_LoadUnsigned(io);
+    if (RedisModule_IsIOError(io))
+        return NULL;
+    if (day > (uint64_t)jc_day_of(jc_fields[JC_FIELD_END].max) || !rows) {
+        RedisModule_LogIOError(io, "warning", "slurm_jobcomp: a segment has no "
+                               "day or no rows");
+        return NULL;
+    }
+    s = jc_segment_new((int64_t)day);
+    while (rows && !why)
+        why = load_chunk(io, s, &rows);
+    if (!why)
+        return s;
+    RedisModule_LogIOError(io, "warning", "slurm_jobcomp: segment refused: %s",
+                           why);
+    jc_segment_free(s);
+    return NULL;
+}
+
+/* ---- AOF ---- */
+
+#define AOF_RECORDS 64
+#define AOF_BYTES 262144
+
+struct rewriting {
+    RedisModuleIO *io;
+    struct jc_slice prefix;
+    struct jc_buffer raw;
+    RedisModuleString *arg[AOF_RECORDS];
+    size_t args;
+    uint64_t ttl; /* of the records gathered */
+};
+
+static void emit_put(struct rewriting *rw)
+{
+    if (!rw->args)
+        return;
+    if (rw->ttl)
+        RedisModule_EmitAOF(rw->io, "SLURMJC.PUT", "bclcv", rw->prefix.p,
+                            (size_t)rw->prefix.n, "TTL", (long long)rw->ttl,
+                            "RECORDS", rw->arg, rw->args);
+    else
+        RedisModule_EmitAOF(rw->io, "SLURMJC.PUT", "bcv", rw->prefix.p,
+                            (size_t)rw->prefix.n, "RECORDS", rw->arg,
+                            rw->args);
+    for (size_t i = 0; i < rw->args; i++)
+        RedisModule_FreeString(NULL, rw->arg[i]);
+    rw->args = 0;
+    rw->raw.n = 0;
+}
+
+static bool rewrite_row(void *ctx, const struct jc_record *rec, uint64_t ttl)
+{
+    struct rewriting *rw = ctx;
+    size_t n;
+
+    if (rw->args == AOF_RECORDS || rw->raw.n > AOF_BYTES || rw->ttl != ttl)
+        emit_put(rw);
+    rw->ttl = ttl;
+    n = jc_buffer_add_record(&rw->raw, rec);
+    rw->arg[rw->args++] = RedisModule_CreateString(
+        NULL, (const char *)rw->raw.p + rw->raw.n - n, n);
+    return true;
+}
+
+static void segment_rewrite(RedisModuleIO *io, RedisModuleString *key,
+                            void *value)
+{
+    const struct jc_segment *s = value;
+    struct rewriting rw = {.io = io};
+    int64_t day;
+
+    if (!jc_parse_segment_key(jc_arg(key), &rw.prefix, &day) ||
+        day != s->day) {
+        RedisModule_LogIOError(io, "warning", "slurm_jobcomp: a segment under "
+                               "a name of another form than <prefix>:seg:<day> "
+                               "is left out of the AOF; use "
+                               "aof-use-rdb-preamble yes");
+        return;
+    }
+    each_row(s, rewrite_row, &rw);
+    emit_put(&rw);
+    jc_buffer_free(&rw.raw);
+}
+
+/* ---- the rest of a data type's life ---- */
+
+static void segment_free(void *value)
+{
+    jc_segment_free(value);
+}
+
+static size_t segment_mem_usage(const void *value)
+{
+    return jc_segment_bytes(value);
+}
+
+static size_t segment_free_effort(RedisModuleString *key, const void *value)
+{
+    const struct jc_segment *s = value;
+
+    (void)key;
+    return s->blocks + 1; /* allocations, by and large */
+}
+
+static bool copy_row(void *ctx, const struct jc_record *rec, uint64_t ttl)
+{
+    jc_segment_put(ctx, rec, ttl);
+    return true;
+}
+
+static void *segment_copy(RedisModuleString *from, RedisModuleString *to,
+                          const void *value)
+{
+    const struct jc_segment *s = value;
+    struct jc_segment *copy = jc_segment_new(s->day);
+
+    (void)from;
+    (void)to;
+    each_row(s, copy_row, copy);
+    return copy;
+}
+
+struct digesting {
+    RedisModuleDigest *digest;
+    struct jc_buffer raw;
+};
+
+static bool digest_row(void *ctx, const struct jc_record *rec, uint64_t ttl)
+{
+    struct digesting *dg = ctx;
+
+    dg->raw.n = 0;
+    jc_buffer_add_number(&dg->raw, ttl);
+    jc_buffer_add_record(&dg->raw, rec);
+    RedisModule_DigestAddStringBuffer(dg->digest, (const char *)dg->raw.p,
+                                      dg->raw.n);
+    RedisModule_DigestEndSequence(dg->digest);
+    return true;
+}
+
+static void segment_digest(RedisModuleDigest *digest, void *value)
+{
+    struct digesting dg = {.digest = digest};
+
+    each_row(value, digest_row, &dg);
+    jc_buffer_free(&dg.raw);
+}
+
+int jc_segment_type_init(RedisModuleCtx *ctx)
+{
+    RedisModuleTypeMethods methods = {
+        .version = REDISMODULE_TYPE_METHOD_VERSION,
+        .rdb_load = segment_load,
+        .rdb_save = segment_save,
+        .aof_rewrite = segment_rewrite,
+        .mem_usage = segment_mem_usage,
+        .digest = segment_digest,
+        .free = segment_free,
+        .free_effort = segment_free_effort,
+        .copy = segment_copy,
+    };
+
+    jc_segment_type = RedisModule_CreateDataType(ctx, "slurmjseg",
+                                                 JC_RDB_RECORDS, &methods);
+    return jc_segment_type ? REDISMODULE_OK : REDISMODULE_ERR;
+}

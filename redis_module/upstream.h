@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What an unmodified slurm-redis plugin writes and reads: job hashes, query
+ * keys, and replies of 28 fields.
+ */
+#ifndef SLURMJCD_UPSTREAM_H
+#define SLURMJCD_UPSTREAM_H
+
+#include "engine/criteria.h"
+#include "record_buffer.h"
+#include "redismodule.h"
+
+#define JC_UPSTREAM_FIELDS 28
+
+/* Replies one job as upstream's array of 28 strings or nils. */
+void jc_upstream_reply(RedisModuleCtx *ctx, const struct jc_record *rec,
+                       bool iso_times);
+
+/*
+ * Reads criteria from <prefix>:qry:<id>…; none are there: nothing is added.
+ * False when it has replied with an error.
+ */
+bool jc_upstream_criteria(RedisModuleCtx *ctx, struct jc_slice prefix,
+                          struct jc_slice id, struct jc_criteria *c,
+                          bool *iso_times);
+
+/*
+ * Makes a record of the job hash at key. Its strings live as long as ctx, whose
+ * memory must be automatic, and as extra, a buffer the caller frees. NULL, or
+ * what is wrong with the hash.
+ */
+const char *jc_upstream_record(RedisModuleKey *key, struct jc_record *rec,
+                               struct jc_buffer *extra);
+
+#endif
