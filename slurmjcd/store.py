@@ -56,6 +56,7 @@ class StoreLink:
         self._connection = connection
         self._prefix = prefix
         self.address = address
+        self._has_module = False
 
     async def open(self) -> StoreInfo:
         """Connect and see that the module there is one we can talk to.
@@ -68,6 +69,7 @@ class StoreLink:
         except (exceptions.RedisError, OSError, TimeoutError) as exc:
             raise Unavailable(f"no connection to Redis at {self.address}: {_text(exc)}") from exc
         info = await self.info()
+        self._has_module = True
         spoken = info.fields.get("protocol")
         if spoken != protocol.PROTOCOL_VERSION:
             raise Unavailable(
@@ -96,7 +98,7 @@ class StoreLink:
         try:
             return await self._connection.read_response(disable_decoding=True, timeout=timeout_s)
         except exceptions.ResponseError as exc:
-            raise translate(exc, self.address) from exc
+            raise translate(exc, self.address, has_module=self._has_module) from exc
         except (exceptions.RedisError, OSError, TimeoutError) as exc:
             raise Unavailable(f"connection to Redis at {self.address} lost: {_text(exc)}") from exc
 
@@ -109,12 +111,14 @@ class StoreLink:
             await self._connection.disconnect(nowait=True)
 
 
-def translate(exc: Exception, address: str) -> StoreError:
+def translate(exc: Exception, address: str, *, has_module: bool = False) -> StoreError:
     """Our error for an error reply: what is the record's fault, what is the request's, and all else: not now."""
     text = str(exc)
     if match := _OUR_CODES.match(text):
         number = int(match[2])
         return OutOfSequence(number) if match[1] == "OUTOFSEQ" else BadRecord(number, match[3] or "refused")
+    if "unknown command" in text and has_module:
+        return Unavailable(f"the module in Redis at {address} is older than this slurmjcd: {text}")
     if "unknown command" in text:
         return Unavailable(
             f"Redis at {address} lacks the module: add 'loadmodule /usr/lib/redis/modules/slurm_jobcomp.so' "
