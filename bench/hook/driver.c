@@ -1,0 +1,465 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Calls the record hook of real jobcomp plugins without slurmctld: loads each
+ * .so as slurmctld does, hands it the reference jobs and measures the call.
+ * Also the oracle of the fault tests: after each call that returned success it
+ * can write what was promised into a log that survives it.
+ */
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "job_record.h"
+#include "jobs.h"
+#include "sha256.h"
+
+#define MAX_PLUGINS 8
+#define RECORD_ROOM ((size_t) 2 << 20)
+
+struct plugin {
+	const char *name;
+	char *path;
+	char *loc;
+	char *params;
+	void *handle;
+	int (*set_location)(SET_LOCATION_ARGS);
+#ifdef HAVE_RECORD_JOB_END
+	int (*record)(job_record_t *job_ptr, uint32_t event);
+#else
+	int (*record)(job_record_t *job_ptr);
+#endif
+	uint32_t *ns; /* of each call */
+	uint64_t calls;
+	uint64_t failed;
+};
+
+static struct plugin plugins[MAX_PLUGINS];
+static int plugin_count;
+static uint64_t calls = 1000000, rounds = 10, rate, reference_count;
+static uint64_t first_index;
+static uint32_t id_offset;
+static const char *log_path;
+static double linger_s;
+static bool quiet_end;
+static int cpu = -1;
+static char *state_dir = (char *) "", *cluster = (char *) "bench";
+static int log_fd = -1;
+
+static const char usage[] =
+"usage: driver --plugin NAME=FILE [option ...]\n"
+"\n"
+"Calls the record hook of jobcomp plugins with reference jobs and prints one\n"
+"JSON object: per plugin the calls, those that failed, and p50, p99, p99.9 and\n"
+"max of one call in microseconds. Several plugins take turns, round by round.\n"
+"\n"
+"  --plugin NAME=FILE   load FILE (jobcomp_*.so), call it NAME; may be repeated\n"
+"  --loc NAME=TEXT      JobCompLoc of that plugin\n"
+"  --params NAME=TEXT   JobCompParams of that plugin\n"
+"  --state DIR          StateSaveLocation (default: none)\n"
+"  --cluster NAME       ClusterName (default: bench)\n"
+"  --calls N            calls per plugin (default 1000000)\n"
+"  --rounds N           turns they are split into (default 10)\n"
+"  --rate N             calls per second (default: as fast as it goes)\n"
+"  --first N            index of the first reference job (default 0)\n"
+"  --jobs N             size of the reference set (default: first + calls)\n"
+"  --id-offset N        added to every job id (default 0)\n"
+"  --cpu N              run the calling thread on that CPU only\n"
+"  --log FILE           oracle: after each success append a line\n"
+"                       '<n> <job id> <sha256 of the record>', O_DSYNC\n"
+"  --linger S           seconds to wait behind the last call before fini\n"
+"  --no-fini            end with _exit, as a reconfigure ends slurmctld\n"
+"\n"
+"The record whose sum the log has is the one that is stored: reference users\n"
+"and groups are unknown to the system, so no names are put in later.\n"
+"Exit status: 0, also when calls failed (they are counted); 1 when a plugin\n"
+"can't be loaded; 2 for wrong arguments.\n";
+
+static void __attribute__((noreturn, format(printf, 2, 3)))
+_die(int status, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	fputs("driver: ", stderr);
+	vfprintf(stderr, fmt, ap);
+	fputc('\n', stderr);
+	va_end(ap);
+	exit(status);
+}
+
+static int64_t _now_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (int64_t) ts.tv_sec * 1000000000 + ts.tv_nsec;
+}
+
+/* ---- plugins ---- */
+
+static struct plugin *_named(char *argument, char **value)
+{
+	char *equals = strchr(argument, '=');
+
+	if (!equals)
+		_die(2, "%s is not of the form NAME=VALUE", argument);
+	*equals = '\0';
+	*value = equals + 1;
+	for (int i = 0; i < plugin_count; i++)
+		if (!strcmp(plugins[i].name, argument))
+			return &plugins[i];
+	if (plugin_count == MAX_PLUGINS)
+		_die(2, "more than %d plugins", MAX_PLUGINS);
+	plugins[plugin_count].name = argument;
+	return &plugins[plugin_count++];
+}
+
+static void *_symbol(const struct plugin *plugin, const char *name)
+{
+	void *symbol = dlsym(plugin->handle, name);
+
+	if (!symbol)
+		_die(1, "%s has no %s", plugin->path, name);
+	return symbol;
+}
+
+static void _load(struct plugin *plugin)
+{
+	const uint32_t *version;
+	int (*plugin_init)(void);
+
+	if (!plugin->path)
+		_die(2, "--plugin %s=FILE is missing", plugin->name);
+	if (!(plugin->handle = dlopen(plugin->path, RTLD_LAZY)))
+		_die(1, "%s", dlerror());
+	version = _symbol(plugin, "plugin_version");
+	if (*version != SLURM_VERSION_NUMBER)
+		_die(1, "%s is for Slurm %u.%02u.%u, this driver for "
+		     SLURM_VERSION_STRING, plugin->path, *version >> 16,
+		     *version >> 8 & 0xff, *version & 0xff);
+	plugin_init = _symbol(plugin, "init");
+	plugin->set_location = _symbol(plugin, "jobcomp_p_set_location");
+#ifdef HAVE_RECORD_JOB_END
+	plugin->record = _symbol(plugin, "jobcomp_p_record_job_end");
+#else
+	plugin->record = _symbol(plugin, "jobcomp_p_log_record");
+#endif
+	slurm_conf.job_comp_loc = plugin->loc;
+	slurm_conf.job_comp_params = plugin->params;
+	if (plugin_init() != SLURM_SUCCESS)
+		_die(1, "%s: init failed", plugin->path);
+#if SLURM_VERSION_NUMBER < SLURM_VERSION_NUM(23, 2, 0)
+	if (plugin->set_location(plugin->loc) != SLURM_SUCCESS)
+#else
+	if (plugin->set_location() != SLURM_SUCCESS)
+#endif
+		_die(1, "%s: set_location failed", plugin->path);
+	plugin->ns = calloc(calls ? calls : 1, sizeof(*plugin->ns));
+	if (!plugin->ns)
+		_die(1, "no memory for %llu calls", (unsigned long long) calls);
+}
+
+static void _unload(struct plugin *plugin)
+{
+	FINI_TYPE (*plugin_fini)(void) = _symbol(plugin, "fini");
+
+	(void) plugin_fini();
+}
+
+/*
+ * Some plugins have Slurm read its configuration, so there is one: as small as
+ * it can be, in a file that is gone again at once.
+ */
+static void _configure_slurm(void)
+{
+	char path[] = "/tmp/driver-slurm.conf-XXXXXX", *plugin_dir, *slash;
+	int fd = mkstemp(path);
+
+	/* Slurm's own plugins lie where the ones under test do */
+	plugin_dir = strdup(plugins[plugin_count - 1].path ?
+			    plugins[plugin_count - 1].path : "");
+	if ((slash = strrchr(plugin_dir, '/')))
+		*slash = '\0';
+	if ((fd < 0) ||
+	    (dprintf(fd, "ClusterName=%s\nSlurmctldHost=localhost\n"
+		     "SelectType=select/linear\nPluginDir=%s%s%s\n"
+		     "NodeName=localhost\n", cluster, SLURM_PLUGINS,
+		     *plugin_dir ? ":" : "", plugin_dir) < 0))
+		_die(1, "can't write %s: %s", path, strerror(errno));
+	(void) close(fd);
+	free(plugin_dir);
+	setenv("SLURM_CONF", path, 1);
+	if (slurm_conf_init(path) != SLURM_SUCCESS)
+		_die(1, "Slurm does not read %s", path);
+	(void) unlink(path);
+	slurm_conf.cluster_name = cluster;
+	slurm_conf.state_save_location = state_dir;
+}
+
+/* ---- calls ---- */
+
+static void _log_promise(const struct plugin *plugin,
+			 const job_record_t *job_ptr)
+{
+	static uint8_t *record;
+	struct ring_rec_head head;
+	char hex[65], line[128];
+	int n;
+
+	if (!record && !(record = malloc(RECORD_ROOM)))
+		_die(1, "no memory");
+	if (!job_record_encode(job_ptr, cluster, 0, record, RECORD_ROOM,
+			       &head))
+		_die(1, "JobId=%u does not fit a record", job_ptr->job_id);
+	sha256_hex(record, head.len, hex);
+	n = snprintf(line, sizeof(line), "%llu %u %s\n",
+		     (unsigned long long) plugin->calls, job_ptr->job_id, hex);
+	if (write(log_fd, line, (size_t) n) != n)
+		_die(1, "can't write %s: %s", log_path, strerror(errno));
+}
+
+static void _call(struct plugin *plugin, struct hook_job *job, uint64_t index)
+{
+	int64_t before, after;
+	int rc;
+
+	hook_job_fill(job, REFERENCE_SEED, reference_count, index, id_offset,
+		      cluster);
+	before = _now_ns();
+#ifdef HAVE_RECORD_JOB_END
+	rc = plugin->record(&job->job, 0);
+#else
+	rc = plugin->record(&job->job);
+#endif
+	after = _now_ns();
+	plugin->ns[plugin->calls++] = (uint32_t) (after - before);
+	if (rc != SLURM_SUCCESS)
+		plugin->failed++;
+	else if (log_fd >= 0)
+		_log_promise(plugin, &job->job);
+}
+
+/* Waits for the time of the next call, if there is a rate. */
+static void _pace(int64_t start_ns, uint64_t done)
+{
+	struct timespec until;
+	int64_t at;
+
+	if (!rate)
+		return;
+	at = start_ns + (int64_t) (done * 1000000000.0 / rate);
+	until.tv_sec = at / 1000000000;
+	until.tv_nsec = at % 1000000000;
+	while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, NULL) ==
+	       EINTR)
+		;
+}
+
+static void _run(struct hook_job *job)
+{
+	uint64_t done = 0;
+
+	for (uint64_t round = 0; round < rounds; round++) {
+		uint64_t end = calls * (round + 1) / rounds;
+
+		for (int i = 0; i < plugin_count; i++) {
+			int64_t start = _now_ns();
+
+			for (uint64_t k = done; k < end; k++) {
+				_pace(start, k - done);
+				_call(&plugins[i], job, first_index + k);
+			}
+		}
+		done = end;
+	}
+}
+
+/* ---- what came out ---- */
+
+static int _by_value(const void *a, const void *b)
+{
+	uint32_t x = *(const uint32_t *) a, y = *(const uint32_t *) b;
+
+	return (x > y) - (x < y);
+}
+
+static double _quantile_us(const struct plugin *plugin, double q)
+{
+	uint64_t i = (uint64_t) (q * (double) plugin->calls);
+
+	if (!plugin->calls)
+		return 0;
+	return plugin->ns[(i < plugin->calls) ? i : plugin->calls - 1] / 1e3;
+}
+
+static void _report(void)
+{
+	printf("{\"slurm\": \"%s\", \"plugins\": {", SLURM_VERSION_STRING);
+	for (int i = 0; i < plugin_count; i++) {
+		struct plugin *plugin = &plugins[i];
+
+		qsort(plugin->ns, plugin->calls, sizeof(*plugin->ns),
+		      _by_value);
+		printf("%s\"%s\": {\"calls\": %llu, \"failed\": %llu, "
+		       "\"p50_us\": %.3f, \"p99_us\": %.3f, "
+		       "\"p999_us\": %.3f, \"max_us\": %.3f}",
+		       i ? ", " : "", plugin->name,
+		       (unsigned long long) plugin->calls,
+		       (unsigned long long) plugin->failed,
+		       _quantile_us(plugin, 0.5), _quantile_us(plugin, 0.99),
+		       _quantile_us(plugin, 0.999), _quantile_us(plugin, 1));
+	}
+	printf("}}\n");
+	fflush(stdout);
+}
+
+/* ---- arguments ---- */
+
+static uint64_t _number(const char *option, const char *text)
+{
+	char *end;
+	unsigned long long n;
+
+	errno = 0;
+	n = strtoull(text, &end, 10);
+	if (errno || *end || !*text || (*text == '-'))
+		_die(2, "--%s %s is not a whole number", option, text);
+	return n;
+}
+
+static void _arguments(int argc, char **argv)
+{
+	static const struct option options[] = {
+		{ "plugin", required_argument, NULL, 'p' },
+		{ "loc", required_argument, NULL, 'l' },
+		{ "params", required_argument, NULL, 'a' },
+		{ "state", required_argument, NULL, 's' },
+		{ "cluster", required_argument, NULL, 'c' },
+		{ "calls", required_argument, NULL, 'n' },
+		{ "rounds", required_argument, NULL, 'r' },
+		{ "rate", required_argument, NULL, 't' },
+		{ "first", required_argument, NULL, 'f' },
+		{ "jobs", required_argument, NULL, 'j' },
+		{ "id-offset", required_argument, NULL, 'o' },
+		{ "cpu", required_argument, NULL, 'u' },
+		{ "log", required_argument, NULL, 'g' },
+		{ "linger", required_argument, NULL, 'i' },
+		{ "no-fini", no_argument, NULL, 'x' },
+		{ "help", no_argument, NULL, 'h' },
+		{ NULL, 0, NULL, 0 },
+	};
+	int opt, which;
+	char *value;
+
+	while ((opt = getopt_long(argc, argv, "h", options, &which)) != -1) {
+		const char *name = options[which].name;
+
+		switch (opt) {
+		case 'p':
+			_named(optarg, &value)->path = value;
+			break;
+		case 'l':
+			_named(optarg, &value)->loc = value;
+			break;
+		case 'a':
+			_named(optarg, &value)->params = value;
+			break;
+		case 's':
+			state_dir = optarg;
+			break;
+		case 'c':
+			cluster = optarg;
+			break;
+		case 'n':
+			calls = _number(name, optarg);
+			break;
+		case 'r':
+			rounds = _number(name, optarg);
+			break;
+		case 't':
+			rate = _number(name, optarg);
+			break;
+		case 'f':
+			first_index = _number(name, optarg);
+			break;
+		case 'j':
+			reference_count = _number(name, optarg);
+			break;
+		case 'o':
+			id_offset = (uint32_t) _number(name, optarg);
+			break;
+		case 'u':
+			cpu = (int) _number(name, optarg);
+			break;
+		case 'g':
+			log_path = optarg;
+			break;
+		case 'i':
+			linger_s = strtod(optarg, NULL);
+			break;
+		case 'x':
+			quiet_end = true;
+			break;
+		case 'h':
+			fputs(usage, stdout);
+			exit(0);
+		default:
+			fputs("driver: see --help\n", stderr);
+			exit(2);
+		}
+	}
+	if ((optind < argc) || !plugin_count || !rounds)
+		_die(2, "at least one --plugin NAME=FILE and one round, see --help");
+	if (log_path && (plugin_count > 1))
+		_die(2, "--log is for one plugin");
+	if (reference_count < first_index + calls)
+		reference_count = first_index + calls;
+}
+
+static void _use_cpu(void)
+{
+	cpu_set_t set;
+
+	if (cpu < 0)
+		return;
+	CPU_ZERO(&set);
+	CPU_SET((unsigned) cpu, &set);
+	if (sched_setaffinity(0, sizeof(set), &set))
+		_die(1, "can't run on CPU %d: %s", cpu, strerror(errno));
+}
+
+int main(int argc, char **argv)
+{
+	log_options_t log_options = LOG_OPTS_STDERR_ONLY;
+	static struct hook_job job;
+	struct timespec linger;
+
+	_arguments(argc, argv);
+	/* plugins ask by this name whether they are in slurmctld */
+	log_init((char *) "slurmctld", log_options, 0, NULL);
+	_configure_slurm();
+	for (int i = 0; i < plugin_count; i++)
+		_load(&plugins[i]);
+	if (log_path &&
+	    ((log_fd = open(log_path, O_WRONLY | O_CREAT | O_APPEND | O_DSYNC |
+			    O_CLOEXEC, 0600)) < 0))
+		_die(1, "can't open %s: %s", log_path, strerror(errno));
+	_use_cpu(); /* behind init: the plugin's threads run where they like */
+	_run(&job);
+	_report();
+	linger.tv_sec = (time_t) linger_s;
+	linger.tv_nsec = (long) ((linger_s - (double) linger.tv_sec) * 1e9);
+	nanosleep(&linger, NULL);
+	if (quiet_end)
+		_exit(0);
+	for (int i = 0; i < plugin_count; i++)
+		_unload(&plugins[i]);
+	return 0;
+}
