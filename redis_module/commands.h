@@ -13,6 +13,7 @@ int jc_index_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc);
 int jc_match_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc);
 int jc_fetch_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc);
 int jc_get_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc);
+int jc_agg_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc);
 int jc_info_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc);
 int jc_trim_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc);
 

@@ -91,6 +91,10 @@ static RedisModuleCommandArg fetch_args[] = {
     {.name = "records", .type = ARG_TOKEN, .token = "RECORDS",
      .flags = OPTIONAL},
     {0}};
+static RedisModuleCommandArg agg_args[] = {
+    PREFIX,
+    {.name = "field", .type = ARG_STRING, .token = "BY", .flags = MULTIPLE},
+    CRITERIA, {0}};
 static RedisModuleCommandArg info_args[] = {PREFIX, {0}};
 static RedisModuleCommandArg trim_args[] = {
     PREFIX,
@@ -130,6 +134,9 @@ static const struct command commands[] = {
     {"slurmjc.get", jc_get_command, "readonly", "read", READS, 3,
      "Shows every run of a job id, field by field.",
      "O(S) with S segments", index_args},
+    {"slurmjc.agg", jc_agg_command, "readonly", "read", READS, -4,
+     "Counts jobs and sums their seconds, by one or two fields.",
+     "O(N) with N jobs looked at", agg_args},
     {"slurmjc.info", jc_info_command, "readonly", "read", READS, 2,
      "Tells how much is stored, and the server settings that matter.",
      "O(S) with S segments", info_args},

@@ -149,29 +149,15 @@ bool jc_query_criteria(RedisModuleCtx *ctx, struct jc_criteria *c,
     return false;
 }
 
-/* Looks at one segment. END: nothing (more) in it. */
-static enum jc_step next_in(struct jc_open_query *q,
-                            const struct jc_segment *s, uint64_t work_max,
-                            struct jc_place *place)
+/* Gets the scan into the next segment that exists. END: there is none. */
+static enum jc_step enter_next(RedisModuleCtx *ctx, struct jc_open_query *q,
+                               uint64_t work_max, const struct jc_segment **s,
+                               RedisModuleKey **key)
 {
-    uint64_t now = (uint64_t)RedisModule_Milliseconds() / 1000;
-
-    if (!jc_scan_enter(&q->scan, s))
-        return JC_STEP_END;
-    return jc_scan_next(&q->scan, s, now, work_max, place);
-}
-
-enum jc_step jc_query_next(RedisModuleCtx *ctx, struct jc_open_query *q,
-                           uint64_t work_max, const struct jc_segment **s,
-                           struct jc_place *place, RedisModuleKey **key)
-{
-    *key = NULL;
-    if (jc_scan_full(&q->scan))
-        return JC_STEP_END;
     for (;;) {
         int64_t day = jc_store_next_day(q->db, q->prefix, q->scan.day);
-        enum jc_step step = JC_STEP_END;
 
+        *key = NULL;
         if (day == JC_NO_DAY)
             return JC_STEP_END;
         if (q->scan.work >= work_max)
@@ -182,15 +168,54 @@ enum jc_step jc_query_next(RedisModuleCtx *ctx, struct jc_open_query *q,
         }
         *s = jc_open_segment(ctx, q->prefix, day, key);
         q->scan.work += 64; /* opening a key */
-        if (*s)
-            step = next_in(q, *s, work_max, place);
-        if (step == JC_STEP_ROW)
-            return step;
+        if (*s && jc_scan_enter(&q->scan, *s))
+            return JC_STEP_ROW;
         if (*key)
             RedisModule_CloseKey(*key);
+        jc_scan_leave(&q->scan);
+    }
+}
+
+/* The next row, or block when place is NULL. */
+static enum jc_step next(RedisModuleCtx *ctx, struct jc_open_query *q,
+                         uint64_t work_max, const struct jc_segment **s,
+                         struct jc_place *place, const struct jc_block **block,
+                         RedisModuleKey **key)
+{
+    uint64_t now = (uint64_t)RedisModule_Milliseconds() / 1000;
+
+    for (;;) {
+        enum jc_step step = enter_next(ctx, q, work_max, s, key);
+
+        if (step != JC_STEP_ROW)
+            return step;
+        step = place ? jc_scan_next(&q->scan, *s, now, work_max, place)
+                     : jc_scan_next_block(&q->scan, *s, now, work_max, block);
+        if (step == JC_STEP_ROW)
+            return step;
+        RedisModule_CloseKey(*key);
         *key = NULL;
         if (step == JC_STEP_PAUSE)
             return step;
         jc_scan_leave(&q->scan);
     }
+}
+
+enum jc_step jc_query_next(RedisModuleCtx *ctx, struct jc_open_query *q,
+                           uint64_t work_max, const struct jc_segment **s,
+                           struct jc_place *place, RedisModuleKey **key)
+{
+    *key = NULL;
+    if (jc_scan_full(&q->scan))
+        return JC_STEP_END;
+    return next(ctx, q, work_max, s, place, NULL, key);
+}
+
+enum jc_step jc_query_next_block(RedisModuleCtx *ctx, struct jc_open_query *q,
+                                 uint64_t work_max,
+                                 const struct jc_segment **s,
+                                 const struct jc_block **block,
+                                 RedisModuleKey **key)
+{
+    return next(ctx, q, work_max, s, NULL, block, key);
 }

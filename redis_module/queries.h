@@ -44,6 +44,13 @@ enum jc_step jc_query_next(RedisModuleCtx *ctx, struct jc_open_query *q,
                            uint64_t work_max, const struct jc_segment **s,
                            struct jc_place *place, RedisModuleKey **key);
 
+/* The same by blocks, whose matching rows q->scan.match tells. */
+enum jc_step jc_query_next_block(RedisModuleCtx *ctx, struct jc_open_query *q,
+                                 uint64_t work_max,
+                                 const struct jc_segment **s,
+                                 const struct jc_block **block,
+                                 RedisModuleKey **key);
+
 /* Takes criteria from pairs of arguments; false when it has replied. */
 bool jc_query_criteria(RedisModuleCtx *ctx, struct jc_criteria *c,
                        RedisModuleString **argv, int argc);

@@ -136,6 +136,33 @@ enum jc_step jc_scan_next(struct jc_scan *q, const struct jc_segment *s,
     return JC_STEP_END;
 }
 
+enum jc_step jc_scan_next_block(struct jc_scan *q, const struct jc_segment *s,
+                                uint64_t now, uint64_t work_max,
+                                const struct jc_block **block)
+{
+    for (; q->block < s->blocks; q->block++, q->row = 0) {
+        const struct jc_block *b = s->order[q->block];
+        uint32_t from = q->row, n;
+
+        if (from >= b->rows)
+            continue;
+        if (q->work >= work_max)
+            return JC_STEP_PAUSE;
+        n = jc_filter_block(&q->filter, s, b, now, q->match, &q->work);
+        for (uint32_t i = 0; i < from; i++) { /* given before the change */
+            n -= q->match[i];
+            q->match[i] = 0;
+        }
+        pass_rest(q, b);
+        q->matched_rows = 0;
+        if (!n)
+            continue;
+        *block = b;
+        return JC_STEP_ROW;
+    }
+    return JC_STEP_END;
+}
+
 void jc_scan_unread(struct jc_scan *q)
 {
     q->row--;

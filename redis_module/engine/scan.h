@@ -49,6 +49,12 @@ enum jc_step jc_scan_next(struct jc_scan *q, const struct jc_segment *s,
                           uint64_t now, uint64_t work_max,
                           struct jc_place *place);
 
+/* The same for whole blocks: ROW gives a block with match set for its rows, at
+ * least one of them 1; the scan stands behind it then. */
+enum jc_step jc_scan_next_block(struct jc_scan *q, const struct jc_segment *s,
+                                uint64_t now, uint64_t work_max,
+                                const struct jc_block **block);
+
 /* Steps back so that the last row given comes again. */
 void jc_scan_unread(struct jc_scan *q);
 

@@ -1,0 +1,256 @@
+/* SPDX-License-Identifier: MIT */
+#include "agg.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <strings.h>
+
+#include "hash.h"
+
+struct jc_agg_local {
+    uint64_t code[2];
+    uint32_t group; /* + 1, 0 = free */
+};
+
+static const struct jc_agg_key keys[] = {
+    {"user", JC_AGG_STRING, JC_FIELD_USER, 0},
+    {"account", JC_AGG_STRING, JC_FIELD_ACCOUNT, 0},
+    {"partition", JC_AGG_STRING, JC_FIELD_PARTITION, 0},
+    {"state", JC_AGG_NUMBER, JC_FIELD_STATE, 0},
+    {"qos", JC_AGG_STRING, JC_FIELD_QOS, 0},
+    {"name", JC_AGG_STRING, JC_FIELD_NAME, 0},
+    {"day", JC_AGG_TIME, JC_FIELD_END, JC_DAY_SECONDS},
+    {"hour", JC_AGG_TIME, JC_FIELD_END, 3600},
+};
+
+const struct jc_agg_key *jc_agg_key_of(struct jc_slice name)
+{
+    for (size_t i = 0; i < sizeof(keys) / sizeof(*keys); i++)
+        if (strlen(keys[i].name) == name.n &&
+            !strncasecmp(keys[i].name, name.p, name.n))
+            return &keys[i];
+    return NULL;
+}
+
+void jc_agg_free(struct jc_agg *a)
+{
+    jc_dict_free(&a->names);
+    if (a->group)
+        jc_host.free(a->group);
+    if (a->local)
+        jc_host.free(a->local);
+    *a = (struct jc_agg){0};
+}
+
+/* ---- names: one byte for absent or not, text; NUL; the same again ---- */
+
+static struct jc_slice text_of(const struct jc_segment *s,
+                               const struct jc_agg_key *k, uint64_t code,
+                               char number[24])
+{
+    if (k->by == JC_AGG_STRING)
+        return code ? jc_dict_get(&s->dict[k->col], (uint32_t)(code >> 1))
+                    : (struct jc_slice){NULL, 0};
+    return (struct jc_slice){number, (uint32_t)snprintf(
+        number, 24, "%llu", (unsigned long long)code)};
+}
+
+/* The group of two codes of s; JC_DICT_NONE when there are too many. */
+static uint32_t group_of(struct jc_agg *a, const struct jc_segment *s,
+                         const uint64_t code[2])
+{
+    char number[2][24], *name;
+    struct jc_slice part[2] = {{NULL, 0}, {NULL, 0}};
+    uint32_t id, n = 0;
+
+    for (unsigned i = 0; i < 2 && a->key[i].by; i++)
+        part[i] = text_of(s, &a->key[i], code[i], number[i]);
+    name = jc_host.alloc((size_t)part[0].n + part[1].n + 3);
+    for (unsigned i = 0; i < 2; i++) {
+        name[n++] = part[i].p ? '+' : '-';
+        if (part[i].n)
+            memcpy(name + n, part[i].p, part[i].n);
+        n += part[i].n;
+        if (!i)
+            name[n++] = 0;
+    }
+    id = jc_dict_find(&a->names, (struct jc_slice){name, n});
+    if (id == JC_DICT_NONE && a->names.count < JC_AGG_GROUPS_MAX)
+        id = jc_dict_add(&a->names, (struct jc_slice){name, n});
+    jc_host.free(name);
+    if (id == JC_DICT_NONE) {
+        a->full = true;
+        return id;
+    }
+    if (id >= a->room) {
+        uint32_t room = a->room ? a->room * 2 : 16;
+
+        a->group = jc_host.resize(a->group, room * sizeof(*a->group));
+        memset(a->group + a->room, 0, (room - a->room) * sizeof(*a->group));
+        a->room = room;
+    }
+    return id;
+}
+
+struct jc_slice jc_agg_name(const struct jc_agg *a, uint32_t group, unsigned i)
+{
+    struct jc_slice name = jc_dict_get(&a->names, group);
+    const char *nul = memchr(name.p, 0, name.n);
+    const char *p = i ? nul + 1 : name.p;
+    const char *end = i ? name.p + name.n : nul;
+
+    if (*p == '-')
+        return (struct jc_slice){NULL, 0};
+    return (struct jc_slice){p + 1, (uint32_t)(end - p - 1)};
+}
+
+/* ---- codes of one segment -> group ---- */
+
+static struct jc_agg_local *local_slot(const struct jc_agg *a,
+                                       const uint64_t code[2])
+{
+    uint32_t mask = a->slots - 1;
+    uint32_t at = (uint32_t)(jc_fold(code[0] ^ UINT64_C(0x9e3779b97f4a7c15),
+                                     code[1] ^ UINT64_C(0xe7037ed1a0b428db)))
+                  & mask;
+
+    while (a->local[at].group && (a->local[at].code[0] != code[0] ||
+                                  a->local[at].code[1] != code[1]))
+        at = (at + 1) & mask;
+    return &a->local[at];
+}
+
+static void grow_local(struct jc_agg *a)
+{
+    struct jc_agg_local *old = a->local;
+    uint32_t slots = a->slots;
+
+    a->slots = slots ? slots * 2 : 1024;
+    a->local = jc_host.alloc(a->slots * sizeof(*a->local));
+    memset(a->local, 0, a->slots * sizeof(*a->local));
+    for (uint32_t i = 0; i < slots; i++)
+        if (old[i].group)
+            *local_slot(a, old[i].code) = old[i];
+    if (old)
+        jc_host.free(old);
+}
+
+static struct jc_agg_group *find_group(struct jc_agg *a,
+                                       const struct jc_segment *s,
+                                       const uint64_t code[2])
+{
+    struct jc_agg_local *l;
+    uint32_t group;
+
+    if (a->locals * 2 >= a->slots)
+        grow_local(a);
+    l = local_slot(a, code);
+    if (l->group)
+        return &a->group[l->group - 1];
+    group = group_of(a, s, code);
+    if (group == JC_DICT_NONE)
+        return NULL;
+    *l = (struct jc_agg_local){{code[0], code[1]}, group + 1};
+    a->locals++;
+    return &a->group[group];
+}
+
+/* ---- rows ---- */
+
+struct columns {
+    uint64_t key[2][JC_BLOCK_ROWS];
+    uint64_t submit[JC_BLOCK_ROWS], eligible[JC_BLOCK_ROWS];
+    uint64_t start[JC_BLOCK_ROWS], end[JC_BLOCK_ROWS];
+    uint64_t nodes[JC_BLOCK_ROWS], cpus[JC_BLOCK_ROWS];
+};
+
+static void load(struct columns *c, const struct jc_agg *a,
+                 const struct jc_block *b)
+{
+    for (unsigned i = 0; i < 2; i++) {
+        const struct jc_agg_key *k = &a->key[i];
+
+        if (!k->by) {
+            memset(c->key[i], 0, b->rows * sizeof(uint64_t));
+            continue;
+        }
+        jc_block_column(b, k->col, c->key[i]);
+        for (uint32_t r = 0; k->by == JC_AGG_TIME && r < b->rows; r++)
+            c->key[i][r] -= c->key[i][r] % k->step;
+    }
+    jc_block_column(b, JC_FIELD_SUBMIT, c->submit);
+    jc_block_column(b, JC_FIELD_ELIGIBLE, c->eligible);
+    jc_block_column(b, JC_FIELD_START, c->start);
+    jc_block_column(b, JC_FIELD_END, c->end);
+    jc_block_column(b, JC_FIELD_NODE_COUNT, c->nodes);
+    jc_block_column(b, JC_FIELD_CPU_COUNT, c->cpus);
+}
+
+static void add_row(struct jc_agg_group *g, const struct columns *c,
+                    uint32_t i)
+{
+    uint64_t since = c->eligible[i] ? c->eligible[i] : c->submit[i];
+    uint64_t until = c->start[i] ? c->start[i] : c->end[i];
+    uint64_t run = c->start[i] && c->end[i] > c->start[i]
+                       ? c->end[i] - c->start[i] : 0;
+
+    g->jobs++;
+    g->wait_seconds += until > since ? until - since : 0;
+    g->run_seconds += run;
+    if (c->nodes[i])
+        g->node_seconds += (unsigned __int128)run * (c->nodes[i] - 1);
+    if (c->cpus[i])
+        g->cpu_seconds += (unsigned __int128)run * (c->cpus[i] - 1);
+}
+
+void jc_agg_block(struct jc_agg *a, const struct jc_segment *s,
+                  const struct jc_block *b, const uint8_t *match)
+{
+    struct columns c;
+
+    if (a->serial != s->serial) {
+        a->serial = s->serial;
+        a->locals = 0;
+        if (a->local)
+            memset(a->local, 0, a->slots * sizeof(*a->local));
+    }
+    load(&c, a, b);
+    for (uint32_t i = 0; i < b->rows && !a->full; i++) {
+        struct jc_agg_group *g;
+
+        if (!match[i])
+            continue;
+        g = find_group(a, s, (uint64_t[2]){c.key[0][i], c.key[1][i]});
+        if (g)
+            add_row(g, &c, i);
+    }
+}
+
+/* ---- order ---- */
+
+static int by_jobs(const void *pa, const void *pb, void *arg)
+{
+    const struct jc_agg *a = arg;
+    uint32_t x = *(const uint32_t *)pa, y = *(const uint32_t *)pb;
+    struct jc_slice nx, ny;
+    int c;
+
+    if (a->group[x].jobs != a->group[y].jobs)
+        return a->group[x].jobs > a->group[y].jobs ? -1 : 1;
+    nx = jc_dict_get(&a->names, x);
+    ny = jc_dict_get(&a->names, y);
+    c = memcmp(nx.p, ny.p, nx.n < ny.n ? nx.n : ny.n);
+    return c ? c : (nx.n > ny.n) - (nx.n < ny.n);
+}
+
+uint32_t *jc_agg_sorted(const struct jc_agg *a)
+{
+    uint32_t *ids = jc_host.try_alloc((a->names.count + 1) * sizeof(*ids));
+
+    if (!ids)
+        return NULL;
+    for (uint32_t i = 0; i < a->names.count; i++)
+        ids[i] = i;
+    qsort_r(ids, a->names.count, sizeof(*ids), by_jobs, (void *)a);
+    return ids;
+}

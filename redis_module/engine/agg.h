@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: MIT */
+/* Sums over jobs, grouped by one or two fields. */
+#ifndef SLURMJCD_AGG_H
+#define SLURMJCD_AGG_H
+
+#include "segment.h"
+
+#define JC_AGG_GROUPS_MAX 262144
+
+enum jc_agg_by {
+    JC_AGG_NOTHING,
+    JC_AGG_STRING, /* a dictionary column */
+    JC_AGG_NUMBER, /* state */
+    JC_AGG_TIME,   /* the job's end, cut to a multiple of step */
+};
+
+struct jc_agg_key {
+    const char *name;
+    enum jc_agg_by by;
+    unsigned col;
+    uint64_t step;
+};
+
+struct jc_agg_group {
+    uint64_t jobs;
+    unsigned __int128 node_seconds, cpu_seconds;
+    uint64_t wait_seconds, run_seconds;
+};
+
+struct jc_agg_local;
+
+struct jc_agg {
+    struct jc_agg_key key[2];
+    struct jc_dict names;       /* of groups, see jc_agg_name */
+    struct jc_agg_group *group; /* by id in names */
+    uint32_t room;
+    uint64_t serial;            /* of the segment that local is about */
+    struct jc_agg_local *local; /* hash table: two codes -> group */
+    uint32_t locals, slots;
+    bool full;                  /* JC_AGG_GROUPS_MAX was reached */
+};
+
+/* The key of that name (user, account, …), NULL if there is none. */
+const struct jc_agg_key *jc_agg_key_of(struct jc_slice name);
+
+void jc_agg_free(struct jc_agg *a);
+
+/* Adds the rows of b whose match is 1. */
+void jc_agg_block(struct jc_agg *a, const struct jc_segment *s,
+                  const struct jc_block *b, const uint8_t *match);
+
+/* Part i (0, 1) of a group's name; p == NULL for absent. */
+struct jc_slice jc_agg_name(const struct jc_agg *a, uint32_t group,
+                            unsigned i);
+
+/* Group ids by jobs, most first, then by name; to be freed with jc_host.free.
+ * NULL without memory. */
+uint32_t *jc_agg_sorted(const struct jc_agg *a);
+
+#endif
