@@ -52,14 +52,14 @@ $(STAMPS)/venv: pyproject.toml scripts/setup-venv | $(STAMPS)/packages
 
 # --- build ------------------------------------------------------------------
 
-$(CMAKE_B)/CMakeCache.txt: CMakeLists.txt $(STAMPS)/slurm $(STAMPS)/redis
+$(STAMPS)/cmake: CMakeLists.txt $(STAMPS)/slurm $(STAMPS)/redis
 	@cmake -S . -B $(CMAKE_B) -DCMAKE_INCLUDE_PATH=$(CURDIR)/$(BUILD)/deps/slurm \
-		-DCMAKE_INSTALL_PREFIX=/usr -DBUILD_TESTING=ON >$(BUILD)/cmake.out || \
+		-DCMAKE_INSTALL_PREFIX=/usr -DBUILD_TESTING=ON >$(BUILD)/cmake.out 2>&1 || \
 		{ cat $(BUILD)/cmake.out; exit 1; }
 	@touch $@
 
-plugin: $(CMAKE_B)/CMakeCache.txt
-	@cmake --build $(CMAKE_B) -j $(JOBS) >$(BUILD)/compile.out || \
+plugin: $(STAMPS)/cmake
+	@cmake --build $(CMAKE_B) -j $(JOBS) >$(BUILD)/compile.out 2>&1 || \
 		{ cat $(BUILD)/compile.out; exit 1; }
 
 # --- what people type -------------------------------------------------------
@@ -79,7 +79,7 @@ bench: setup plugin
 	@bench/run $(BENCH)
 
 clean:
-	rm -rf $(CMAKE_B) $(BUILD)/cmake.out $(BUILD)/compile.out dist
+	rm -rf $(CMAKE_B) $(STAMPS)/cmake $(BUILD)/cmake.out $(BUILD)/compile.out dist
 
 distclean: clean
 	rm -rf $(BUILD) $(VENV)

@@ -17,6 +17,8 @@ class Fate:
         job_ids: of the job, or of each task of an array.
         exit_code: as scontrol prints it, code:signal.
         restarts: how often it was requeued; it has as many records more.
+        recorded_exit_code: what slurmctld knew when it recorded the job's end. The batch script of a job that is
+            cancelled or out of time dies after that, so every record of it, slurmdbd's too, says 0:0.
     """
 
     title: str
@@ -24,6 +26,10 @@ class Fate:
     state: str
     exit_code: str
     restarts: int = 0
+
+    @property
+    def recorded_exit_code(self) -> str:
+        return "0:0" if self.state in ("CANCELLED", "TIMEOUT") else self.exit_code
 
 
 def submit_all(cluster: SlurmCluster) -> list[Fate]:
@@ -34,16 +40,18 @@ def submit_all(cluster: SlurmCluster) -> list[Fate]:
     completed = cluster.sbatch("true", "-J", "fine")
     failed = cluster.sbatch("exit 3", "-J", "exits-3")
     signalled = cluster.sbatch("kill -USR1 $$", "-J", "signalled")
-    pending = cluster.sbatch("true", "-J", "never-started", "--begin=now+1hour")
     running = cluster.sbatch("sleep 300", "-J", "cancelled", "-N2", "--ntasks-per-node=1")
     overtime = cluster.sbatch("sleep 300", "-J", "too-long", "--time=1")
     array = cluster.sbatch("exit $((SLURM_ARRAY_TASK_ID / 3))", "-J", "array", "--array=0-3")
-    requeued = cluster.sbatch("[ -n \"$SLURM_RESTART_COUNT\" ] || sleep 300", "-J", "requeued", "--requeue")
+    requeued = cluster.sbatch('[ -n "$SLURM_RESTART_COUNT" ] || sleep 300', "-J", "requeued", "--requeue")
 
-    cluster.run("scancel", str(pending))
     cluster.wait_state(running, "RUNNING")
-    cluster.run("scancel", str(running))
     cluster.wait_state(overtime, "RUNNING")
+    # wants what the two above have
+    pending = cluster.sbatch("true", "-J", "never-started", "-N2", "--exclusive")
+    cluster.wait_state(pending, "PENDING")
+    cluster.run("scancel", str(pending))
+    cluster.run("scancel", str(running))
     # a minute is the shortest limit sbatch takes; this is as if it had passed
     cluster.run("scontrol", "update", f"JobId={overtime}", "EndTime=now+1")
     requeue_once(cluster, requeued)

@@ -71,8 +71,12 @@ class RedisServer:
         return f"unix:{self.socket}"
 
     def client(self, **kwargs: Any) -> Any:
-        """A redis.Redis of this server; replies are bytes. (Any, because much of redis-py has no types.)"""
-        return redis.Redis(unix_socket_path=str(self.socket), socket_timeout=scaled(30), **kwargs)
+        """A redis.Redis of this server; replies are bytes, RESP2 unless `protocol` says other.
+
+        Any, because much of redis-py has no types.
+        """
+        kwargs = {"protocol": 2, "socket_timeout": scaled(30), **kwargs}
+        return redis.Redis(unix_socket_path=str(self.socket), **kwargs)
 
     def start(self, timeout_s: float = 20.0) -> None:
         self.process.start()
