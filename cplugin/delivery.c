@@ -10,11 +10,8 @@
 
 #define BACKOFF_MIN_MS 20
 #define BACKOFF_MAX_MS 1000
-#define LOG_MS 60000
 
-/* The next pause: doubles up to a second, and a random part of that, so that
- * many controllers don't come back in step. */
-static int64_t _next_pause(struct sender *sender)
+extern int64_t delivery_next_pause(struct sender *sender)
 {
 	sender->backoff_ms = sender->backoff_ms ? sender->backoff_ms * 2 :
 			     BACKOFF_MIN_MS;
@@ -36,14 +33,16 @@ static void _rewind(struct sender *sender)
 
 extern void delivery_down(struct sender *sender, const char *why)
 {
-	if (plog_allow(&sender->link_limit, LOG_MS))
+	if (plog_allow(&sender->link_limit, DELIVERY_LOG_MS)) {
 		plog_error("no delivery to %s: %s; records are kept and sent when it is back",
 			   sender->config.params.ingest_path, why);
+		sender->told_down = true;
+	}
 	resp_close(&sender->conn);
 	sender->link = LINK_DOWN;
 	sender->request_count = 0;
 	_rewind(sender);
-	sender->retry_ms = plog_now_ms() + _next_pause(sender);
+	sender->retry_ms = plog_now_ms() + delivery_next_pause(sender);
 }
 
 static struct request *_new_request(struct sender *sender,
@@ -181,9 +180,8 @@ static bool _put_record(struct resp *conn, const struct ring_rec_head *head,
 }
 
 /*
- * The number of arguments stands first in a request but is known last: its
- * place is kept with leading zeros? RESP readers differ on those, so records are
- * counted beforehand by a walk over their headers.
+ * How many records the next batch takes. A request begins with the number of its
+ * arguments, so they are counted before they are put in.
  */
 static uint32_t _count_records(struct sender *sender, struct source *source,
 			       struct source_cursor *end)
@@ -205,6 +203,7 @@ static uint32_t _count_records(struct sender *sender, struct source *source,
 			if (count)
 				break; /* it comes up again, first in line */
 			sender->rewinding = sender->hole = true;
+			sender->hole_seq = sender->send.at.seq;
 			sender->hole_end = cursor;
 			break;
 		}
@@ -258,175 +257,6 @@ static bool _put_batch(struct sender *sender, struct source *source)
 	return true;
 }
 
-/* ---- replies ---- */
-
-static void _hello_reply(struct sender *sender, const redisReply *reply)
-{
-	sender->max_request_bytes = (size_t) 1 << 20;
-	for (size_t i = 0; i + 1 < reply->elements; i += 2) {
-		const redisReply *name = reply->element[i];
-		const redisReply *value = reply->element[i + 1];
-
-		if ((name->type == REDIS_REPLY_STRING) &&
-		    !strcmp(name->str, "max_request_bytes"))
-			sender->max_request_bytes =
-				(value->type == REDIS_REPLY_INTEGER) ?
-				(size_t) value->integer :
-				(value->type == REDIS_REPLY_STRING) ?
-				strtoull(value->str, NULL, 10) : 0;
-	}
-	if (sender->max_request_bytes < 65536)
-		sender->max_request_bytes = 65536;
-	sender->link = LINK_READY;
-	sender->backoff_ms = 0;
-	sender->link_limit = (struct plog_limit) { 0 };
-	plog_info("connected to %s", sender->config.params.ingest_path);
-	for (int i = 0; i < sender->source_count; i++)
-		sender->sources[i].told_ms = 0;
-}
-
-static bool _starts(const redisReply *reply, const char *word)
-{
-	size_t n = strlen(word);
-
-	return (reply->type == REDIS_REPLY_ERROR) &&
-	       !strncmp(reply->str, word, n) &&
-	       ((reply->str[n] == ' ') || !reply->str[n]);
-}
-
-/* The daemon has everything before wire number expected. */
-static void _out_of_sequence(struct sender *sender, struct source *source,
-			     uint64_t expected)
-{
-	struct source_cursor cursor = source_first(source);
-	uint64_t first = source_wire_seq(source, &cursor);
-	struct ring_rec_head head;
-	const uint8_t *payload;
-
-	if ((expected < first) || (expected > source_wire_end(source))) {
-		/* it forgot records that it acknowledged, or knows more than
-		 * there ever was: another spool than the one that acked */
-		plog_error("the daemon expects record %llu, the ring holds %llu to %llu: starting a new numbering",
-			   (unsigned long long) expected,
-			   (unsigned long long) first,
-			   (unsigned long long) source_wire_end(source));
-		sender->renumber = true;
-		return;
-	}
-	while ((source_wire_seq(source, &cursor) < expected) &&
-	       (source_read(source, &cursor, &head, &payload) == RING_RECORD))
-		;
-	source_free(source, &cursor);
-}
-
-/* A record that the daemon will not take in any form. */
-static void _refused_record(struct sender *sender,
-			    const struct request *request, uint32_t index,
-			    const char *why)
-{
-	struct source *source = &sender->sources[sender->current];
-	struct source_cursor cursor = request->begin;
-	struct ring_rec_head head = { 0 };
-	const uint8_t *payload;
-
-	for (uint32_t i = 0; i <= index; i++)
-		if (source_read(source, &cursor, &head, &payload) !=
-		    RING_RECORD)
-			return;
-	if (index) {
-		/* its neighbours before it go first, by themselves */
-		sender->batch_records = index;
-		return;
-	}
-	plog_error("the daemon refuses the record of JobId=%u, dropped: %s",
-		   head.job_id, why);
-	sender->refused = true;
-	sender->hole_end = cursor;
-	sender->batch_records = BATCH_RECORDS;
-}
-
-static void _put_error(struct sender *sender, const struct request *request,
-		       const redisReply *reply)
-{
-	struct source *source = &sender->sources[sender->current];
-	unsigned long long n = 0;
-
-	if (sender->rewinding)
-		return; /* what follows a refusal is refused as well */
-	sender->rewinding = true;
-	if (_starts(reply, "OUTOFSEQ") &&
-	    (sscanf(reply->str, "OUTOFSEQ %llu", &n) == 1)) {
-		_out_of_sequence(sender, source, n);
-		return;
-	}
-	if (_starts(reply, "BADRECORD") &&
-	    (sscanf(reply->str, "BADRECORD %llu", &n) == 1) &&
-	    (n < request->count)) {
-		_refused_record(sender, request, (uint32_t) n, reply->str);
-		return;
-	}
-	if (_starts(reply, "TOOBIG")) {
-		if (request->count == 1)
-			_refused_record(sender, request, 0, reply->str);
-		else
-			sender->batch_records = request->count / 2;
-		return;
-	}
-	if (plog_allow(&sender->refuse_limit, LOG_MS))
-		plog_error("the daemon does not take records: %s; trying again",
-			   reply->str);
-	sender->retry_ms = plog_now_ms() + _next_pause(sender);
-}
-
-static void _put_reply(struct sender *sender, const struct request *request,
-		       const redisReply *reply)
-{
-	struct source *source = &sender->sources[sender->current];
-	struct source_cursor first = source_first(source);
-
-	if (reply->type == REDIS_REPLY_ERROR) {
-		_put_error(sender, request, reply);
-		return;
-	}
-	if (reply->type != REDIS_REPLY_INTEGER) {
-		delivery_down(sender, "the daemon's reply to PUT is no number");
-		return;
-	}
-	if (sender->rewinding && (request->begin.at.seq != first.at.seq))
-		return; /* not behind what is acknowledged: sent again */
-	source_free(source, &request->end);
-	sender->backoff_ms = 0;
-	if (sender->batch_records < BATCH_RECORDS)
-		sender->batch_records = BATCH_RECORDS;
-}
-
-static void _reply(struct sender *sender, const redisReply *reply)
-{
-	struct request request = sender->requests[sender->request_first];
-	char why[300];
-
-	sender->request_first = (sender->request_first + 1) % MAX_IN_FLIGHT;
-	sender->request_count--;
-	sender->progress_ms = plog_now_ms();
-	if (request.kind == REQUEST_PUT) {
-		_put_reply(sender, &request, reply);
-	} else if ((reply->type == REDIS_REPLY_ERROR) &&
-		   (request.kind == REQUEST_RING)) {
-		if (plog_allow(&sender->refuse_limit, LOG_MS))
-			plog_error("the daemon does not take the ring's counters: %s",
-				   reply->str);
-	} else if (request.kind == REQUEST_HELLO) {
-		if (reply->type == REDIS_REPLY_ARRAY) {
-			_hello_reply(sender, reply);
-			return;
-		}
-		snprintf(why, sizeof(why), "the daemon answers HELLO with %.200s",
-			 (reply->type == REDIS_REPLY_ERROR) ? reply->str :
-			 "something else than an array");
-		delivery_down(sender, why);
-	}
-}
-
 /* ---- the step ---- */
 
 static void _receive(struct sender *sender)
@@ -448,33 +278,40 @@ static void _receive(struct sender *sender)
 			delivery_down(sender, "a reply nobody asked for");
 			return;
 		}
-		_reply(sender, reply);
+		delivery_reply(sender, reply);
 		freeReplyObject(reply);
 	}
 	if (!open && (sender->link != LINK_DOWN))
 		delivery_down(sender, sender->conn.why);
 }
 
-/* All replies are in after a refusal: does what it asked for. */
+/*
+ * All replies are in after a refusal or a hole: does what it asked for. When
+ * something before the hole was refused meanwhile, that goes first; the hole
+ * comes up again.
+ */
 static void _resume(struct sender *sender)
 {
 	struct source *source = &sender->sources[sender->current];
 	struct source_cursor first = source_first(source);
 	uint64_t lost = 0;
 
-	if (sender->hole && (sender->hole_end.at.seq > first.at.seq))
+	if ((sender->hole || sender->refused) &&
+	    (sender->hole_seq == first.at.seq)) {
 		lost = sender->hole_end.at.seq - first.at.seq;
-	if (sender->refused)
-		lost = 1;
-	if (lost && sender->hole)
-		plog_error("%llu damaged records given up",
-			   (unsigned long long) lost);
-	if (lost)
-		source_give_up(source, &sender->hole_end, lost);
-	else if (sender->hole)
-		source_free(source, &sender->hole_end);
-	else if (sender->renumber)
+		if (lost && sender->hole)
+			plog_error("%llu damaged records given up",
+				   (unsigned long long) lost);
+		source_count_lost(source, lost);
+		if (lost && source->ring)
+			(void) _put_counters(sender, source);
+		if (lost)
+			source_give_up(source, &sender->hole_end);
+		else
+			source_free(source, &sender->hole_end);
+	} else if (sender->renumber) {
 		source_renumber(source);
+	}
 	_rewind(sender);
 }
 
@@ -492,25 +329,39 @@ static void _choose_source(struct sender *sender)
 	}
 }
 
+/* True when an adopted source waits while requests are about our own. */
+static bool _orphan_waits(const struct sender *sender)
+{
+	if (sender->current)
+		return false;
+	for (int i = 1; i < sender->source_count; i++)
+		if (!source_empty(&sender->sources[i]))
+			return true;
+	return false;
+}
+
 static void _fill_pipeline(struct sender *sender)
 {
-	if (sender->rewinding) {
-		if (sender->request_count)
-			return;
-		_resume(sender);
-	}
 	if (!_tell_counters(sender)) {
 		delivery_down(sender, "no memory");
 		return;
 	}
-	if (plog_now_ms() < sender->retry_ms)
-		return;
-	if (!sender->request_count)
-		_choose_source(sender);
-	while ((sender->request_count < MAX_IN_FLIGHT) && !sender->rewinding &&
-	       (sender->conn.out_len < 4 * BATCH_BYTES))
-		if (!_put_batch(sender, &sender->sources[sender->current]))
-			break;
+	while ((sender->link == LINK_READY) &&
+	       (sender->request_count < MAX_IN_FLIGHT) &&
+	       (sender->conn.out_len < 4 * BATCH_BYTES)) {
+		if (sender->request_count &&
+		    (sender->rewinding || _orphan_waits(sender)))
+			return;
+		if (sender->rewinding)
+			_resume(sender);
+		if (plog_now_ms() < sender->retry_ms)
+			return;
+		if (!sender->request_count)
+			_choose_source(sender);
+		if (!_put_batch(sender, &sender->sources[sender->current]) &&
+		    !sender->rewinding)
+			return;
+	}
 }
 
 extern void delivery_step(struct sender *sender)

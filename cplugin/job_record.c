@@ -193,7 +193,7 @@ static bool _ran(const job_record_t *job_ptr, time_t end)
 static bool _set_times(struct job_encoding *enc, const job_record_t *job_ptr,
 		       time_t now)
 {
-	const struct job_details *details = job_ptr->details;
+	const jc_job_details_t *details = job_ptr->details;
 	time_t end = job_ptr->end_time, start = job_ptr->start_time;
 	bool ran;
 
@@ -230,7 +230,7 @@ static void _set_outcome(struct job_encoding *enc, const job_record_t *job_ptr)
 static void _set_resources(struct job_encoding *enc,
 			   const job_record_t *job_ptr, bool ran)
 {
-	const struct job_details *details = job_ptr->details;
+	const jc_job_details_t *details = job_ptr->details;
 	uint32_t nodes = job_ptr->total_nodes, cpus = job_ptr->total_cpus;
 
 	if (!ran && !nodes && details)
@@ -260,12 +260,12 @@ static void _set_resources(struct job_encoding *enc,
 /* In the order of schema/record.json. */
 static void _add_extra(struct job_encoding *enc, const job_record_t *job_ptr)
 {
-	static const struct job_details none = {
+	static const jc_job_details_t none = {
 		.num_tasks = NO_VAL,
 		.ntasks_per_node = NO_VAL16,
 		.cpus_per_task = NO_VAL16,
 	};
-	const struct job_details *details = job_ptr->details ?
+	const jc_job_details_t *details = job_ptr->details ?
 					    job_ptr->details : &none;
 
 	_add_text(enc, "std_in", details->std_in, JC_EXTRA_STD_IN_MAX_BYTES);

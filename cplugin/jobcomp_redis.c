@@ -114,16 +114,22 @@ EXPORTED extern int jobcomp_p_set_location(SET_LOCATION_ARGS)
 	return SLURM_SUCCESS;
 }
 
-/* Slurm's log has an error only now and then; the count has every drop. */
-static int _drop(const job_record_t *job_ptr, const char *why)
+/*
+ * The sender writes dropped jobs into Slurm's log; a hook that finds the ring
+ * full must not wait for a log file as well.
+ */
+static int _drop(const job_record_t *job_ptr)
 {
 	static struct plog_limit limit;
 
 	if (ring)
 		ring_drop(ring, job_ptr->job_id);
-	if (plog_allow(&limit, 1000))
-		error("%s: %s, record of JobId=%u dropped", plugin_type, why,
-		      job_ptr->job_id);
+	if (sender)
+		sender_wake(sender);
+	else if (plog_allow(&limit, 1000))
+		error("%s: record of JobId=%u dropped, there is no %s",
+		      plugin_type, job_ptr->job_id,
+		      ring ? "sender thread" : "ring");
 	return SLURM_ERROR;
 }
 
@@ -136,7 +142,7 @@ static int _record_job(const job_record_t *job_ptr)
 	struct ring_rec_head head;
 
 	if (!ring)
-		return _drop(job_ptr, "no ring");
+		return _drop(job_ptr);
 	for (int wrapped = 0; wrapped < 2; wrapped++) {
 		size_t room;
 		uint8_t *to = ring_reserve(ring, wrapped, &room);
@@ -149,9 +155,7 @@ static int _record_job(const job_record_t *job_ptr)
 			sender_wake(sender);
 		return SLURM_SUCCESS;
 	}
-	if (sender)
-		sender_wake(sender);
-	return _drop(job_ptr, "ring full");
+	return _drop(job_ptr);
 }
 
 #ifdef HAVE_RECORD_JOB_END

@@ -9,6 +9,7 @@
 #include "criteria.h"
 #include "plog.h"
 #include "query.h"
+#include "query_dedup.h"
 #include "query_row.h"
 #include "resp.h"
 
@@ -28,6 +29,8 @@ struct query {
 	struct resp conn;
 	struct query_reply reply;
 	jc_list_t *jobs;
+	bool one_run_each; /* no --duplicates */
+	struct dedup dedup;
 	bool fetching;   /* strings inside an array are records */
 	const char *bad; /* what was wrong with one of them */
 	char why[700];
@@ -59,10 +62,13 @@ static void *_on_string(const redisReadTask *task, char *text, size_t len)
 		snprintf(reply->text, sizeof(reply->text), "%.*s", (int) len,
 			 text);
 	} else if (query->fetching && !query->bad) {
-		if ((row = query_row(text, len, &why)))
-			list_append(query->jobs, row);
-		else
+		if (!(row = query_row(text, len, &why))) {
 			query->bad = why;
+			return reply;
+		}
+		list_append(query->jobs, row);
+		if (query->one_run_each)
+			dedup_add(&query->dedup, row);
 	}
 	return reply;
 }
@@ -252,6 +258,8 @@ extern jc_list_t *query_jobs(const struct params *params,
 	struct query query = {
 		.params = params,
 		.jobs = list_create(jobcomp_destroy_job),
+		.one_run_each = job_cond &&
+				!(job_cond->flags & JOBCOND_FLAG_DUP),
 	};
 	bool ok;
 
@@ -259,6 +267,7 @@ extern jc_list_t *query_jobs(const struct params *params,
 	query.conn.objects = &reply_objects;
 	query.conn.privdata = &query;
 	ok = _run(&query, job_cond);
+	dedup_finish(&query.dedup, query.jobs);
 	resp_fini(&query.conn);
 	if (ok)
 		return query.jobs;

@@ -68,7 +68,7 @@ extern bool resp_open(struct resp *conn, const char *path)
 		 * A Unix socket is connected at once or not at all; EAGAIN is
 		 * a daemon that does not accept (stopped, or swamped).
 		 */
-		_fail(conn, path, errno);
+		_fail(conn, "can't connect", errno);
 	}
 	resp_close(conn);
 	return false;

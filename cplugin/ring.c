@@ -106,6 +106,8 @@ extern void ring_commit(struct ring *ring, const struct ring_rec_head *head)
 
 extern void ring_drop(struct ring *ring, uint32_t job_id)
 {
+	atomic_store(&ring->dropped_jobs[ring->head.dropped % RING_DROPS_KEPT],
+		     job_id);
 	ring->head.dropped++;
 	ring->head.last_dropped_job = job_id;
 	ring_save_head(ring);

@@ -28,6 +28,7 @@
 #define RING_ID_BYTES 48
 #define RING_HEADER_BYTES 4096
 #define RING_ALIGN 32
+#define RING_DROPS_KEPT 64 /* job ids, for the log */
 #define RING_RECORD_MAGIC 0x524a4353u /* "SCJR" */
 #define RING_PAD_MAGIC 0x504a4353u    /* "SCJP": go on at the start */
 
@@ -105,6 +106,7 @@ struct ring {
 	_Atomic uint64_t next_seq;
 	_Atomic uint64_t dropped;
 	_Atomic uint32_t last_dropped_job;
+	_Atomic uint32_t dropped_jobs[RING_DROPS_KEPT]; /* by dropped % that */
 	_Alignas(64) _Atomic uint64_t tail_pos;
 };
 

@@ -183,17 +183,23 @@ static void _spill_if_needed(struct sender *sender)
 	_spill(sender, ring->size / 4);
 }
 
+/* The hook only counts; the log is ours. */
 static void _log_drops(struct sender *sender)
 {
 	struct ring *ring = sender->sources[0].ring;
 	uint64_t dropped = atomic_load(&ring->dropped);
+	uint64_t n = dropped - sender->told_dropped;
+	char ids[RING_DROPS_KEPT * 12] = "";
+	int len = 0;
 
-	if ((dropped == sender->told_dropped) ||
-	    !plog_allow(&sender->drop_limit, 1000))
+	if (!n || !plog_allow(&sender->drop_limit, 1000))
 		return;
-	plog_error("ring full, %llu records dropped, the last of JobId=%u",
-		   (unsigned long long) (dropped - sender->told_dropped),
-		   atomic_load(&ring->last_dropped_job));
+	for (uint64_t i = (n < RING_DROPS_KEPT) ? n : RING_DROPS_KEPT; i; i--)
+		len += snprintf(ids + len, sizeof(ids) - (size_t) len, " %u",
+				atomic_load(&ring->dropped_jobs[
+					(dropped - i) % RING_DROPS_KEPT]));
+	plog_error("ring full, %llu records dropped, the last of JobId%s",
+		   (unsigned long long) n, ids);
 	sender->told_dropped = dropped;
 }
 
@@ -220,15 +226,19 @@ static void _take_config(struct sender *sender)
 	}
 }
 
-/* Waits for a reply, for room in the socket, for the hook, or timeout_ms. */
-static void _wait(struct sender *sender, int timeout_ms, bool may_sleep)
+/*
+ * Waits for a reply, for room in the socket, or timeout_ms. With may_sleep the
+ * hook wakes us too; seen is how far it had come when we last looked.
+ */
+static void _wait(struct sender *sender, int timeout_ms, bool may_sleep,
+		  uint64_t seen)
 {
 	struct ring *ring = sender->sources[0].ring;
 	struct pollfd fds[2] = {
 		{ .fd = sender->wake_fd, .events = POLLIN },
 		{ .fd = sender->conn.fd, .events = POLLIN },
 	};
-	uint64_t count, seen = atomic_load(&ring->head_pos);
+	uint64_t count;
 
 	if (sender->link == LINK_DOWN)
 		fds[1].fd = -1;
@@ -236,12 +246,8 @@ static void _wait(struct sender *sender, int timeout_ms, bool may_sleep)
 		fds[1].events |= POLLOUT;
 	if (may_sleep) {
 		atomic_store(&sender->sleeping, true);
-		/* a record that came in before that did not wake us */
-		if ((sender->send.in_ring && !sender->current &&
-		     (seen != sender->send.at.pos) &&
-		     (sender->link == LINK_READY) && !sender->rewinding &&
-		     (plog_now_ms() >= sender->retry_ms)) ||
-		    (atomic_load(&ring->head_pos) != seen) ||
+		/* what came in before that store did not wake us */
+		if ((atomic_load(&ring->head_pos) != seen) ||
 		    atomic_load(&sender->stop))
 			timeout_ms = 0;
 	}
@@ -259,7 +265,7 @@ static void _finish(struct sender *sender)
 		delivery_step(sender);
 		if (sender->link == LINK_DOWN)
 			break;
-		_wait(sender, 10, false);
+		_wait(sender, 10, false, 0);
 	}
 	if (sender->link != LINK_DOWN)
 		resp_close(&sender->conn);
@@ -320,9 +326,9 @@ static void *_thread(void *arg)
 		wait_ms = delivery_wait_ms(sender);
 		if (now < busy_until)
 			_wait(sender, (wait_ms < NAP_MS) ? wait_ms : NAP_MS,
-			      false);
+			      false, head_pos);
 		else
-			_wait(sender, wait_ms, true);
+			_wait(sender, wait_ms, true, head_pos);
 	}
 	_finish(sender);
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The sender's state, shared by sender.c (thread) and delivery.c (protocol). */
+/* The sender's state, shared by sender.c (thread), delivery.c (requests) and replies.c. */
 #ifndef JOBCOMP_REDIS_SENDER_INTERNAL_H
 #define JOBCOMP_REDIS_SENDER_INTERNAL_H
 
@@ -17,6 +17,7 @@
 #define BATCH_BYTES ((size_t) 256 << 10)
 #define CONNECT_MS 2000    /* until HELLO is answered */
 #define REPLY_MS 5000      /* until any other reply */
+#define DELIVERY_LOG_MS 60000 /* between messages of one kind */
 #define TELL_MS 30000      /* counters at least this often */
 
 enum request_kind { REQUEST_HELLO, REQUEST_RING, REQUEST_PUT };
@@ -59,15 +60,17 @@ struct sender {
 	int64_t retry_ms;   /* no attempt before this time */
 	int64_t backoff_ms;
 	int64_t progress_ms; /* last time a reply came in */
+	bool told_down;      /* the log knows that the daemon is away */
 
 	struct request requests[MAX_IN_FLIGHT];
 	unsigned request_first, request_count;
 	bool rewinding;      /* something was refused: start over when the
 			      * replies that are under way are in */
 	bool renumber;       /* ... as a new generation */
-	bool hole;           /* ... behind the damage at hole_end */
-	struct source_cursor hole_end;
+	bool hole;           /* ... behind the damage before hole_end */
 	bool refused;        /* ... without the record before hole_end */
+	uint64_t hole_seq;   /* first record of either */
+	struct source_cursor hole_end;
 	uint32_t batch_records; /* at most; less after TOOBIG */
 	int current;         /* the source that requests are about */
 	struct source_cursor send; /* next record to put into a batch */
@@ -89,6 +92,17 @@ extern int delivery_wait_ms(const struct sender *sender);
 
 /* Closes the connection; the next attempt follows after a pause. */
 extern void delivery_down(struct sender *sender, const char *why);
+
+/* ---- replies.c ---- */
+
+/* Takes the reply to the oldest request that is under way. */
+extern void delivery_reply(struct sender *sender, const redisReply *reply);
+
+/* ---- delivery.c, for replies.c ---- */
+
+/* The next pause: doubles up to a second, and a random part of that, so that
+ * many controllers don't come back in step. Milliseconds. */
+extern int64_t delivery_next_pause(struct sender *sender);
 
 /* True when every record of every source is acknowledged. */
 extern bool delivery_done(const struct sender *sender);

@@ -36,6 +36,9 @@
 /* List became list_t * everywhere in 24.08; both always name the same. */
 typedef struct xlist jc_list_t;
 
+/* struct job_details has had several names. */
+typedef __typeof__(*((job_record_t *) NULL)->details) jc_job_details_t;
+
 /* 22.05 passes JobCompLoc in, later releases leave it in slurm_conf. */
 #if SLURM_VERSION_NUMBER < SLURM_VERSION_NUM(23, 2, 0)
 #define SET_LOCATION_ARGS char *location

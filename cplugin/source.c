@@ -188,13 +188,17 @@ static void _next_generation(struct source *source, uint64_t base_seq)
 	_save_numbering(source);
 }
 
-extern void source_give_up(struct source *source,
-			   const struct source_cursor *cursor, uint64_t lost)
+extern void source_count_lost(struct source *source, uint64_t lost)
 {
-	if (source->ring) {
-		source->ring->tail.lost += lost;
-		ring_save_tail(source->ring);
-	}
+	if (!source->ring)
+		return;
+	source->ring->tail.lost += lost;
+	ring_save_tail(source->ring);
+}
+
+extern void source_give_up(struct source *source,
+			   const struct source_cursor *cursor)
+{
 	source_free(source, cursor);
 	_next_generation(source, cursor->at.seq - 1);
 }

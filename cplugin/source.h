@@ -63,12 +63,15 @@ extern uint64_t source_wire_end(const struct source *source);
 
 extern struct source_counters source_counters(const struct source *source);
 
+/* Counts records that will never be delivered, in this generation. */
+extern void source_count_lost(struct source *source, uint64_t lost);
+
 /*
- * The hole between the first record and cursor is given up: lost records are
- * counted, the rest starts a new generation at cursor.
+ * What lies between the first record and cursor is given up: the rest starts a
+ * new generation at cursor.
  */
 extern void source_give_up(struct source *source,
-			   const struct source_cursor *cursor, uint64_t lost);
+			   const struct source_cursor *cursor);
 
 /* A new generation from the first record on; nothing is given up. */
 extern void source_renumber(struct source *source);

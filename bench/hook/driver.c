@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
+#include <limits.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -47,6 +48,7 @@ static uint64_t first_index;
 static uint32_t id_offset;
 static const char *log_path;
 static double linger_s;
+static const char *conf_dir = "/tmp";
 static bool quiet_end;
 static int cpu = -1;
 static char *state_dir = (char *) "", *cluster = (char *) "bench";
@@ -64,6 +66,8 @@ static const char usage[] =
 "  --params NAME=TEXT   JobCompParams of that plugin\n"
 "  --state DIR          StateSaveLocation (default: none)\n"
 "  --cluster NAME       ClusterName (default: bench)\n"
+"  --conf-dir DIR       where a plugin finds its own files, such as\n"
+"                       jobcomp.lua (default: /tmp)\n"
 "  --calls N            calls per plugin (default 1000000)\n"
 "  --rounds N           turns they are split into (default 10)\n"
 "  --rate N             calls per second (default: as fast as it goes)\n"
@@ -179,8 +183,11 @@ static void _unload(struct plugin *plugin)
  */
 static void _configure_slurm(void)
 {
-	char path[] = "/tmp/driver-slurm.conf-XXXXXX", *plugin_dir, *slash;
-	int fd = mkstemp(path);
+	char path[PATH_MAX], *plugin_dir, *slash;
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/driver-slurm.conf-XXXXXX", conf_dir);
+	fd = mkstemp(path);
 
 	/* Slurm's own plugins lie where the ones under test do */
 	plugin_dir = strdup(plugins[plugin_count - 1].path ?
@@ -352,6 +359,7 @@ static void _arguments(int argc, char **argv)
 		{ "log", required_argument, NULL, 'g' },
 		{ "linger", required_argument, NULL, 'i' },
 		{ "no-fini", no_argument, NULL, 'x' },
+		{ "conf-dir", required_argument, NULL, 'd' },
 		{ "help", no_argument, NULL, 'h' },
 		{ NULL, 0, NULL, 0 },
 	};
@@ -406,6 +414,9 @@ static void _arguments(int argc, char **argv)
 			break;
 		case 'x':
 			quiet_end = true;
+			break;
+		case 'd':
+			conf_dir = optarg;
 			break;
 		case 'h':
 			fputs(usage, stdout);

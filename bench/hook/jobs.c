@@ -38,7 +38,7 @@ extern void hook_job_fill(struct hook_job *job, uint64_t seed, uint64_t jobs,
 	reference_job(from, seed, jobs, index);
 	memset(&job->details, 0, sizeof(job->details));
 	memset(&job->job, 0, sizeof(job->job));
-	job->details = (struct job_details) {
+	job->details = (jc_job_details_t) {
 		.submit_time = _number(record, JC_FIELD_SUBMIT, 0),
 		.begin_time = _number(record, JC_FIELD_ELIGIBLE, 0),
 		.min_nodes = _number(record, JC_FIELD_NODE_COUNT, 1),

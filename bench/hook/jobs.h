@@ -9,7 +9,7 @@
 /* A job record and everything it points to. */
 struct hook_job {
 	job_record_t job;
-	struct job_details details;
+	jc_job_details_t details;
 	slurmdb_qos_rec_t qos;
 	slurmdb_assoc_rec_t assoc;
 	struct reference_job reference;
