@@ -128,27 +128,44 @@ def _damage(path: Path) -> str | None:
 
 
 def _connect(path: Path, *, new: bool) -> sqlite3.Connection:
-    old_umask = os.umask(0o077)
-    try:
-        database = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10)
-    finally:
-        os.umask(old_umask)
     if new:
-        database.execute("PRAGMA page_size = 16384")
-        database.execute("PRAGMA auto_vacuum = INCREMENTAL")
+        _make(path)
+    database = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10)
     database.execute("PRAGMA journal_mode = WAL")
     database.execute("PRAGMA synchronous = FULL")
     database.execute("PRAGMA wal_autocheckpoint = 2000")
     database.execute("PRAGMA journal_size_limit = 67108864")
-    if new:
-        spool_id = f"spool-{uuid.uuid4()}"
-        database.executescript(
-            f"BEGIN; PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {FORMAT_VERSION}; {SCHEMA}"
-            f"INSERT INTO meta VALUES ('spool', '{spool_id}'), ('shipped', 0), ('clock', 0), ('lost', 0); COMMIT;"
-        )
-        _sync_directory(path.parent)
     _settle(database)
     return database
+
+
+def _make(path: Path) -> None:
+    """Make an empty spool under another name first, so that a kill in between leaves none or a whole one."""
+    draft = path.with_name(f"{path.name}.new")
+    for suffix in ("", "-wal", "-shm", "-journal"):
+        draft.with_name(draft.name + suffix).unlink(missing_ok=True)
+    old_umask = os.umask(0o077)
+    try:
+        with contextlib.closing(sqlite3.connect(draft, isolation_level=None)) as database:
+            database.execute("PRAGMA page_size = 16384")
+            database.execute("PRAGMA auto_vacuum = INCREMENTAL")
+            database.execute("PRAGMA synchronous = FULL")
+            spool_id = f"spool-{uuid.uuid4()}"
+            database.executescript(f"BEGIN; PRAGMA application_id = {APPLICATION_ID}; {SCHEMA}")
+            database.executemany(
+                "INSERT INTO meta VALUES (?, ?)", [("spool", spool_id), ("shipped", 0), ("clock", 0), ("lost", 0)]
+            )
+            database.execute(f"PRAGMA user_version = {FORMAT_VERSION}")
+            database.execute("COMMIT")
+    finally:
+        os.umask(old_umask)
+    for suffix in ("-wal", "-shm"):
+        # of a database that is gone: SQLite would take it for the new one's
+        stale = path.with_name(path.name + suffix)
+        if stale.exists():
+            stale.rename(stale.with_name(f"{path.name}.damaged-{int(time.time())}{suffix}"))
+    draft.rename(path)
+    _sync_directory(path.parent)
 
 
 def _settle(database: sqlite3.Connection) -> None:
