@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
 
 _HERE = Path(__file__).parent
+_LOG_LINES = 40
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -22,3 +24,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if slow:
         config.hook.pytest_deselected(items=slow)
         items[:] = [item for item in items if item not in slow]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """The end of every program's log stands below a failure."""
+    report = yield
+    directory = getattr(item, "funcargs", {}).get("rundir")
+    if report.failed and report.when == "call" and _HERE in item.path.parents and directory is not None:
+        for log in sorted(directory.rglob("*.log")):
+            tail = "\n".join(log.read_text(errors="replace").splitlines()[-_LOG_LINES:])
+            report.sections.append((f"{log.relative_to(directory)} (its last {_LOG_LINES} lines)", tail))
+    return report
