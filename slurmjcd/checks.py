@@ -89,8 +89,10 @@ def _check_directories(config: Config) -> list[str]:
         # the daemon makes embedded.dir itself, in a directory that must be there
         directory = config.embedded_dir
         wanted["embedded.dir"] = directory if directory.exists() else directory.parent
-    problems = [problem for key, path in wanted.items() if (problem := _directory_problem(key, path))]
-    return list(dict.fromkeys(problems))
+    keys: dict[Path, str] = {}
+    for key, path in wanted.items():
+        keys[path] = f"{keys[path]}, {key}" if path in keys else key
+    return [problem for path, key in keys.items() if (problem := _directory_problem(key, path))]
 
 
 def _directory_problem(key: str, path: Path) -> str | None:

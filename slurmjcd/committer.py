@@ -147,6 +147,8 @@ class Committer:
         self._metrics.records_spooled.inc(sum(intake.count for intake in intakes))
         for item in items:
             item.answer(item.reply)
+        for intake in intakes:
+            self._metrics.jobs.take(intake.frames)
 
     def _refuse(self, items: list[Item], error: SpoolError) -> None:
         """Nothing of these was taken, so nothing that waits behind them can be either."""

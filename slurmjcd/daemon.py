@@ -125,6 +125,7 @@ class Daemon:
             connections=config.ingest.connections,
         )
         self.shipper = Shipper(self.spool, self.store, config.redis, self.metrics)
+        self._spawn("jobstats", self.metrics.jobs.run())
         self._spawn("committer", self.committer.run())
         self._spawn("shipper", self.shipper.run())
         self._spawn("trim", self._trim(self.spool))
@@ -133,6 +134,8 @@ class Daemon:
     async def _start_query(self) -> None:
         listener = self._listener("query", self.config.query_socket, self.config.query.mode)
         self.query = QueryServer(self.store, self.config.query, self.metrics, self._policy(self.config))
+        if self.shipper is not None:
+            self.query.why_incomplete = self.shipper.why_incomplete
         await self._serve("query", self.query.connection, listener)
 
     @staticmethod

@@ -8,6 +8,7 @@ from typing import Final
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 
 from slurmjcd import __version__
+from slurmjcd.jobstats import JobStats
 
 _FAST: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
@@ -28,6 +29,8 @@ class Metrics:
             return Histogram(f"slurmjcd_{name}", text, labels, buckets=_FAST, registry=registry)
 
         Info("slurmjcd_build", "Version of the daemon", registry=registry).info({"version": __version__})
+        self.jobs = JobStats()
+        registry.register(self.jobs)
         self.records_received = counter("records_received_total", "Records that came in on ingest.sock")
         self.records_repeated = counter("records_repeated_total", "Records that came in again and were known")
         self.records_spooled = counter("records_spooled_total", "Records committed to the spool")

@@ -24,7 +24,7 @@ from slurmjcd.store import Store, StoreInfo, StoreLink, parse_info
 
 log = logging.getLogger(__name__)
 
-_CHECK_S: Final = 5.0  # how often the watermark is looked at
+_CHECK_S: Final = 2.0  # how often the watermark is looked at
 _CONFIRM_S: Final = 0.5  # how often a durable store is asked whether it is durable yet
 _READ_BYTES: Final = 8 * 1024 * 1024
 
@@ -56,6 +56,7 @@ class Shipper:
         self._cursor = 0  # highest sequence number sent
         self._acked = 0  # highest that the store has replied to
         self._floor = 0  # highest that the store is known to have or to get from what is in flight
+        self._lost_up_to = 0  # the store once had records up to here, and has to get them again
         self._counted_lost = 0  # highest number that was counted as lost
         self._asked_at = self._checked_at = 0.0
         self._quiet = Quiet()
@@ -136,8 +137,7 @@ class Shipper:
             self._seek(state.oldest - 1)
         elif watermark < state.shipped:
             log.warning("shipper: Redis went back from record %d to %d: sending again", state.shipped, watermark)
-            self._metrics.replays.inc()
-            spool.rewound(watermark)
+            self._replay(watermark)
             self._seek(watermark)
         elif self._config.durability == "memory":
             spool.confirm(watermark)
@@ -145,6 +145,18 @@ class Shipper:
         else:
             # what the last connection sent may not be durable yet, and only what this one sends can be waited for
             self._seek(state.shipped)
+
+    def _replay(self, watermark: int) -> None:
+        """The store has records only up to `watermark` now."""
+        self._metrics.replays.inc()
+        self._lost_up_to = self._spool.state.shipped
+        self._spool.rewound(watermark)
+
+    def why_incomplete(self) -> str | None:
+        """Why the store lacks jobs that it has had before, None when it doesn't."""
+        if self._acked >= self._lost_up_to:
+            return None
+        return f"Redis lost jobs and gets them again, {self._lost_up_to - self._acked} records are to come"
 
     def _seek(self, seq: int) -> None:
         self._cursor = seq
@@ -320,10 +332,9 @@ class Shipper:
 
     def _rewind(self, sent: Sent, expected: int) -> None:
         state = self._spool.state
-        if expected <= state.shipped:
-            self._metrics.replays.inc()
         log.warning("shipper: Redis expects record %d, not %d: going on from there", expected, sent.first)
-        self._spool.rewound(expected - 1)
+        if expected <= state.shipped:
+            self._replay(expected - 1)
         self._floor = self._acked = expected - 1
         self._seek(expected - 1)
 

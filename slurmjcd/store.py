@@ -113,7 +113,7 @@ class StoreLink:
 
 def translate(exc: Exception, address: str, *, has_module: bool = False) -> StoreError:
     """Our error for an error reply: what is the record's fault, what is the request's, and all else: not now."""
-    text = str(exc)
+    text = str(exc).split(", with args beginning with", 1)[0]  # what follows is what somebody asked
     if match := _OUR_CODES.match(text):
         number = int(match[2])
         return OutOfSequence(number) if match[1] == "OUTOFSEQ" else BadRecord(number, match[3] or "refused")
