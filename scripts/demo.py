@@ -64,7 +64,13 @@ def show(stack: Stack) -> list[str]:
     for options in (
         [],
         ["-l"],
-        ["--starttime=now-1hour", "--state=FAILED,TIMEOUT", "--format=JobID,JobName%14,State,ExitCode,NodeList,End"],
+        # with a state and no end, sacct ends the window where it starts
+        [
+            "--starttime=now-1hour",
+            "--endtime=now",
+            "--state=FAILED,TIMEOUT",
+            "--format=JobID,JobName%14,State,ExitCode,NodeList,End",
+        ],
     ):
         command = ["sacct", "-c", *options]
         say(" ".join(command))
