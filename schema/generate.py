@@ -1,7 +1,8 @@
+# SPDX-License-Identifier: MIT
 """Write what C needs from schema/record.json, or check that it is up to date.
 
-    python schema/generate.py            writes schema/c/record_fields.h and .c
-    python schema/generate.py --check    exits 1 when they differ from what it would write
+python schema/generate.py            writes schema/c/record_fields.h and .c
+python schema/generate.py --check    exits 1 when they differ from what it would write
 """
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """schema/record.json, schema/vectors.json, the C code and the Python code say the same of a record."""
 
 from __future__ import annotations
