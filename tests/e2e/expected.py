@@ -11,7 +11,7 @@ from tests.harness.fates import Fate
 
 # enum job_states and enum job_state_reason of slurm.h, as far as these jobs meet them
 STATES: Final = {"PENDING": 0, "RUNNING": 1, "COMPLETED": 3, "CANCELLED": 4, "FAILED": 5, "TIMEOUT": 6}
-REASONS: Final = {"None": 0, "BeginTime": 9, "JobLaunchFailure": 23, "NonZeroExitCode": 24, "TimeLimit": 25}
+REASONS: Final = {"None": 0, "Priority": 1, "Resources": 3, "JobLaunchFailure": 23, "NonZeroExitCode": 24}
 
 
 def epoch(text: str) -> int:

@@ -115,8 +115,11 @@ def test_sacct_prints_what_slurm_said(module_stack: Stack, fates: dict[str, Fate
 
 
 def test_sacct_filters(module_stack: Stack, fates: dict[str, Fate]) -> None:
+    # with -s and -S alone, sacct's window ends where it starts
+    window = ("-S", "now-1hour", "-E", "now+1minute")
+
     def ids(*options: str) -> set[int]:
-        return {int(row[0]) for row in sacct(module_stack, "-S", "now-1hour", "--format=jobid", *options)}
+        return {int(row[0]) for row in sacct(module_stack, *window, "--format=jobid", *options)}
 
     def of(*titles: str) -> set[int]:
         return {job_id for title in titles for job_id in fates[title].job_ids}
@@ -128,10 +131,11 @@ def test_sacct_filters(module_stack: Stack, fates: dict[str, Fate]) -> None:
     assert ids("--name=fine,cancelled") == of("completed", "cancelled while running")
     assert ids("-j", str(min(array))) == array
     assert ids("-N", "n2") >= of("cancelled while running")
-    assert ids("-i", "2") == of("cancelled while running")
+    # the one that never started had asked for two nodes
+    assert ids("-i", "2") == of("cancelled while running", "cancelled while pending")
     assert ids("-u", "nobody") == set()
     assert ids("-r", "short") == set()
-    assert ids("-E", "2001-01-01", "-S", "2000-01-01") == set()
+    assert ids("-S", "2000-01-01", "-E", "2001-01-01") == set()
 
 
 def test_slurmjc_says_the_same(module_stack: Stack, fates: dict[str, Fate]) -> None:

@@ -39,8 +39,8 @@ def test_the_settings_are_taken(rundir: Path, make_redis: Callable[..., RedisSer
     (rundir / "redis").mkdir()
     server = make_redis(conf=settings(rundir / "redis"))
     client = server.client()
-    assert client.config_get("maxmemory-policy") == {b"maxmemory-policy": b"noeviction"}
-    assert client.config_get("appendonly") == {b"appendonly": b"yes"}
+    assert client.config_get("maxmemory-policy")["maxmemory-policy"] == "noeviction"
+    assert client.config_get("appendonly")["appendonly"] == "yes"
     assert [module[b"name"] for module in client.module_list()] == [b"slurm_jobcomp"]
     with pytest.raises(exceptions.ResponseError, match="not allowed"):
         client.execute_command("MODULE", "LOAD", str(MODULE))
