@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: MIT
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from slurmjcd.errors import ConfigError
+from slurmjcd.health import HealthServer, tcp_socket
+from slurmjcd.metrics import Metrics
+
+STATE: dict[str, Any] = {"ready": True, "status": "ok", "components": {}}
+
+
+@pytest.fixture
+async def port() -> AsyncIterator[int]:
+    async def readiness() -> dict[str, Any]:
+        return STATE
+
+    sock = tcp_socket("127.0.0.1:0")
+    server = HealthServer(Metrics(), readiness, lambda: None)
+    await server.start(sock)
+    yield sock.getsockname()[1]
+    await server.close()
+
+
+async def http(port: int, request: str) -> tuple[str, str]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(request.encode())
+    async with asyncio.timeout(10):
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        body = (await reader.read(100_000)).decode() if "close" in request else ""
+    writer.close()
+    await writer.wait_closed()
+    return head, body
+
+
+def get(path: str, host: str = "localhost", method: str = "GET") -> str:
+    return f"{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
+
+
+async def test_alive_ready_and_metrics(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "200 OK" in (await http(port, get("/healthz")))[0]
+    assert "200 OK" in (await http(port, get("/readyz")))[0]
+    head, body = await http(port, get("/metrics"))
+    assert "text/plain" in head
+    assert "slurmjcd_build_info" in body
+    monkeypatch.setitem(STATE, "ready", False)
+    assert " 503 " in (await http(port, get("/readyz")))[0]
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1:9856", "LOCALHOST:1", "[::1]:9856"])
+async def test_our_own_names_are_answered(port: int, host: str) -> None:
+    assert "200 OK" in (await http(port, get("/healthz", host)))[0]
+
+
+@pytest.mark.parametrize("host", ["evil.example", "localhost.evil.example:9856", "127.0.0.1.evil.example"])
+async def test_other_host_names_are_refused(port: int, host: str) -> None:
+    assert " 421 " in (await http(port, get("/metrics", host)))[0]
+
+
+@pytest.mark.parametrize(
+    ("request_text", "status"),
+    [
+        (get("/nope"), " 404 "),
+        (get("/../etc/passwd"), " 404 "),
+        (get("/%2e%2e/%00"), " 404 "),
+        (get("/healthz", method="POST"), " 405 "),
+        (get("/healthz", method="DELETE"), " 405 "),
+        ("\x16\x03\x01\x02\r\n\r\n", " 400 "),
+        (get("/" + "x" * 20_000), " 400 "),
+    ],
+)
+async def test_anything_else_is_refused(port: int, request_text: str, status: str) -> None:
+    assert status in (await http(port, request_text))[0]
+
+
+async def test_answers_carry_security_headers(port: int) -> None:
+    for path in ("/healthz", "/nope"):
+        head, _ = await http(port, get(path))
+        for name in ("Content-Security-Policy", "X-Content-Type-Options", "X-Frame-Options", "Cache-Control"):
+            assert name in head
+
+
+def test_a_port_that_is_taken_is_told() -> None:
+    holder = tcp_socket("127.0.0.1:0")
+    with pytest.raises(ConfigError, match=r"health\.listen: .* can't be bound: Address already in use"):
+        tcp_socket(f"127.0.0.1:{holder.getsockname()[1]}")
+    holder.close()

@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: MIT
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis import exceptions
+
+from slurmjcd import store
+from slurmjcd.config import Config, RedisSection
+from slurmjcd.errors import BadRecord, OutOfSequence, Refused, Unavailable
+
+
+def translated(text: str, kind: type[Exception] = exceptions.ResponseError) -> Any:
+    return store.translate(kind(text), "unix:/r", has_module=True)
+
+
+def test_errors_about_records_say_which() -> None:
+    error = translated("OUTOFSEQ 17")
+    assert isinstance(error, OutOfSequence)
+    assert error.expected == 17
+    error = translated("BADRECORD 3 end is 0")
+    assert isinstance(error, BadRecord)
+    assert (error.index, error.why) == (3, "end is 0")
+
+
+@pytest.mark.parametrize("text", ["NOQUERY no query 'x' is open", "LIMIT rows", "ERR unknown criterion 'x'"])
+def test_errors_about_the_request_go_back_with_their_code(text: str) -> None:
+    error = translated(text)
+    assert isinstance(error, Refused)
+    assert f"{error.code} {error}" == text
+
+
+def test_an_error_whose_code_the_client_took_off_is_about_the_request() -> None:
+    error = translated("a job id is a number")
+    assert (type(error), error.code, str(error)) == (Refused, "ERR", "a job id is a number")
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("command not allowed when used memory > 'maxmemory'.", exceptions.OutOfMemoryError),
+        ("Redis is loading the dataset in memory", exceptions.BusyLoadingError),
+        ("You can't write against a read only replica.", exceptions.ReadOnlyError),
+        ("Authentication required.", exceptions.AuthenticationError),
+        ("this user has no permissions", exceptions.NoPermissionError),
+        ("MISCONF Redis is configured to save RDB snapshots", exceptions.ResponseError),
+        ("NOREPLICAS Not enough good replicas to write.", exceptions.ResponseError),
+        ("BUSY Redis is busy running a script.", exceptions.ResponseError),
+        ("Link with MASTER is down", exceptions.MasterDownError),
+        ("CLUSTERDOWN The cluster is down", exceptions.ResponseError),
+        ("unknown command 'SLURMJC.PUT', with args beginning with: 'job'", exceptions.ResponseError),
+    ],
+)
+def test_everything_else_is_not_now(text: str, kind: type[Exception]) -> None:
+    error = translated(text, kind)
+    assert isinstance(error, Unavailable)
+    assert "beginning with" not in str(error)
+
+
+@pytest.mark.parametrize("flat", [True, False])
+def test_info_is_read_from_a_list_or_a_map(flat: bool) -> None:
+    marks = {b"a": 5, b"b": 7}
+    fields = {b"protocol": 1, b"watermarks": [b"a", 5, b"b", 7] if flat else marks, b"server": b"redis"}
+    info = store.parse_info([part for pair in fields.items() for part in pair] if flat else fields)
+    assert info.watermarks == {"a": 5, "b": 7}
+    assert (info.fields["protocol"], info.text("server"), info.text("missing")) == (1, "redis", "")
+
+
+@pytest.mark.parametrize("reply", [None, 5, b"x", [b"watermarks", [b"a"]], [b"watermarks", [b"a", b"x"]], [b"watermarks", [1, 2]]])
+def test_info_that_makes_no_sense_is_unavailable(reply: Any) -> None:
+    with pytest.raises(Unavailable):
+        store.parse_info(reply)
+
+
+@pytest.mark.parametrize("value", [1, b"1", b"yes"])
+def test_flags_are_read_in_each_form(value: Any) -> None:
+    assert store.StoreInfo({"aof_enabled": value}, {}).flag("aof_enabled")
+    assert not store.StoreInfo({"aof_enabled": 0}, {}).flag("aof_enabled")
+
+
+async def test_a_password_file_that_others_may_read_is_not_used(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("hunter2")
+    secret.chmod(0o644)
+    config = Config(redis=RedisSection(address="unix:/r", password_file=secret))
+    with pytest.raises(Unavailable, match="chmod 600"):
+        store.Store(config).writer()
+
+
+def test_tls_always_checks_the_server() -> None:
+    link = store.Store(Config(redis=RedisSection(address="rediss://redis.example:6380"))).writer()
+    connection: Any = link._connection
+    assert type(connection).__name__ == "SSLConnection"
+    assert (connection.host, connection.port) == ("redis.example", 6380)
+    assert connection.ssl_context.check_hostname is True
+    assert connection.ssl_context.cert_reqs.name == "CERT_REQUIRED"
