@@ -4,10 +4,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator
+from collections.abc import Callable, Generator
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from tests.faults.world import World
+from tests.harness.rundir import ring_dir
 
 _HERE = Path(__file__).parent
 _LOG_LINES = 40
@@ -36,3 +41,15 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
             tail = "\n".join(log.read_text(errors="replace").splitlines()[-_LOG_LINES:])
             report.sections.append((f"{log.relative_to(directory)} (its last {_LOG_LINES} lines)", tail))
     return report
+
+
+@pytest.fixture
+def make_world(rundir: Path, stopper: ExitStack) -> Callable[..., World]:
+    """Start redis-server and slurmjcd; with the driver they are stopped at the test's end."""
+
+    def make(**kwargs: Any) -> World:
+        world = World(rundir, ring_dir(rundir), stopper, **kwargs)
+        world.start()
+        return world
+
+    return make

@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: MIT
+"""slurmctld's stand-in: the C driver that loads the real plugin, calls its hook and writes down what was promised."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any, Final
+
+from tests.harness.paths import CMAKE_BUILD, PLUGIN
+from tests.harness.process import Process
+from tests.harness.waiting import scaled, wait_until
+
+DRIVER: Final = CMAKE_BUILD / "bench" / "driver"
+FIRST_JOB_ID: Final = 1_000_000  # REFERENCE_FIRST_JOB_ID
+_JOBS: Final = 4_000_000  # size of the reference set; a job depends on it, so it is the same for all runs
+_FOR_EVER_S: Final = 3600
+
+
+class Driver:
+    """One slurmctld: its state directory, its ring, and one run of the driver after the other.
+
+    Args:
+        loc: JobCompLoc, the directory of the daemon's sockets.
+        ring_dir: on tmpfs.
+        params: further JobCompParams.
+    """
+
+    def __init__(
+        self, directory: Path, loc: Path, ring_dir: Path, *, params: str = "", cluster: str = "bench", first: int = 0
+    ) -> None:
+        directory.mkdir(parents=True)
+        self.directory, self.loc, self.ring_dir = directory, loc, ring_dir
+        self.state_dir = directory / "state"
+        self.state_dir.mkdir(mode=0o700)
+        self.params, self.cluster = params, cluster
+        self.runs: list[Process] = []
+        self.env: dict[str, str] = {}
+        self._next = self._first = first
+
+    def start(
+        self, calls: int, *, rate: int = 0, linger_s: float = _FOR_EVER_S, fini: bool = True, wrap: tuple[str, ...] = ()
+    ) -> Process:
+        """A new process that makes `calls` calls and then waits; it continues where the jobs of the last one ended."""
+        number = len(self.runs)
+        params = f"ring_dir={self.ring_dir}" + (f",{self.params}" if self.params else "")
+        words: list[str | Path] = [
+            *wrap, DRIVER, "--plugin", f"redis={PLUGIN}", "--loc", f"redis={self.loc}", "--params", f"redis={params}",
+            "--state", self.state_dir, "--cluster", self.cluster, "--conf-dir", self.directory, "--calls", str(calls),
+            "--rounds", "1", "--rate", str(rate), "--first", str(self._next), "--jobs", str(_JOBS),
+            "--log", self.directory / f"promised.{number}", "--linger", str(linger_s),
+        ]  # fmt: skip
+        if not fini:
+            words.append("--no-fini")
+        self._next += calls
+        process = Process(words, log=self.directory / f"driver.{number}.log", env=self.env)
+        process.start()
+        self.runs.append(process)
+        return process
+
+    @property
+    def process(self) -> Process:
+        return self.runs[-1]
+
+    def stop(self) -> None:
+        """End every process without a word to the plugin, as SIGKILL would."""
+        for process in self.runs:
+            process.kill()
+
+    # ---- what was promised ---------------------------------------------------------------------------------------
+
+    def promised(self) -> dict[int, str]:
+        """Job id to the SHA-256 of its record, of every call that returned success."""
+        found: dict[int, str] = {}
+        for number in range(len(self.runs)):
+            log = self.directory / f"promised.{number}"
+            lines = log.read_text().splitlines(keepends=True) if log.exists() else []
+            for line in lines:
+                if line.endswith("\n"):  # else the driver was killed while it wrote
+                    _, job_id, digest = line.split()
+                    found[int(job_id)] = digest
+        return found
+
+    @property
+    def calls(self) -> int:
+        """How many calls returned success so far."""
+        return len(self.promised())
+
+    def possible(self) -> range:
+        """Every job id that a call may have been made with."""
+        return range(FIRST_JOB_ID + self._first, FIRST_JOB_ID + self._next)
+
+    def wait_calls(self, count: int, *, timeout_s: float = 60.0) -> None:
+        """Wait until so many calls in all have returned success."""
+
+        def reached() -> bool:
+            if not self.process.running and self.process.returncode:
+                raise RuntimeError(f"the driver ended with {self.process.returncode}: {self.process.log_tail()}")
+            return self.calls >= count
+
+        wait_until(reached, what=lambda: f"{count} calls; {self.calls} were made", timeout_s=timeout_s, every_s=0.05)
+
+    def report(self, process: Process) -> dict[str, Any]:
+        """What the driver printed when its calls were made: calls, failed, p50_us …"""
+
+        def line() -> str:
+            return next((text for text in process.log_text().splitlines() if text.startswith("{")), "")
+
+        wait_until(line, what="the driver's report", timeout_s=120)
+        return dict(json.loads(line())["plugins"]["redis"])
+
+    def rings(self) -> list[Path]:
+        return sorted(self.ring_dir.glob("*.ring"))
+
+    def spills(self) -> list[Path]:
+        return sorted(self.state_dir.glob("*.spill"))
+
+
+def hold(seconds: float) -> None:
+    """Let a fault last: the one place where time itself is the input."""
+    time.sleep(scaled(seconds))
