@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Write schema/vectors.json: the same records as meaning and as bytes, for every language that reads or writes them.
 
-Both sides are written by hand below: 'slurm' is what slurmctld holds when the job ends (names as in its job_record_t and
-job_details; NO_VAL and INFINITE by name), 'record' is what must come out of it. Only the bytes are computed, by the
+Both sides are written by hand below: 'slurm' is what slurmctld holds when the job ends (names as in its job_record_t
+and job_details; NO_VAL and INFINITE by name), 'record' is what must come out of it. Only the bytes are computed, by the
 msgpack library, which shares no code with schema/c/.
 
     python schema/make_vectors.py            writes vectors.json
