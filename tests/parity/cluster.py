@@ -12,6 +12,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.harness import PLUGIN
+from tests.harness.slurm_conf import slurm_plugin_dir
+
 from .sandbox import HOSTNAME, Clock, RigError
 
 CLUSTER = "parity"
@@ -112,6 +115,13 @@ class Cluster:
         and libfaketime's shared memory doesn't outlive sbatch."""
         kept = {k: v for k, v in os.environ.items() if k in ("PATH", "LANG")}
         return kept | {"SLURM_CONF": str(self.top / "slurm.conf"), "TZ": "UTC"}
+
+    def install_plugin(self, sockets: Path) -> None:
+        """Copy our plugin to where users may read it; `sockets` is the directory slurmjcd listens in."""
+        self.plugin_dir = self.top / "plugins"
+        self.plugin_dir.mkdir()
+        shutil.copy(PLUGIN, self.plugin_dir)
+        self.jobcomp_loc = str(sockets)
 
     def start_accounting(self) -> None:
         """Start munged, MariaDB and slurmdbd."""
@@ -228,7 +238,7 @@ class Cluster:
         if self.jobcomp_loc:
             text += f"JobCompLoc={self.jobcomp_loc}\n"
         if self.plugin_dir:
-            text += f"PluginDir={self.plugin_dir}\n"
+            text += f"PluginDir={self.plugin_dir}:{slurm_plugin_dir()}\n"
         (self.top / "slurm.conf").write_text(text)
         database = self.top / "slurmdbd.conf"
         database.write_text(_SLURMDBD_CONF.format(top=self.top))

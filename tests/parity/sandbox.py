@@ -59,7 +59,8 @@ def furnish(top: Path, users: dict[str, int]) -> None:
     # With nothing but 127.0.0.1, getaddrinfo (AI_ADDRCONFIG) finds no address to listen on.
     _run("ip", "address", "add", "10.250.250.1/32", "dev", "lo")
     _run("hostname", HOSTNAME)
-    _run("mount", "-t", "tmpfs", "-o", "mode=755", "none", "/run")
+    for place, mode in (("/run", "755"), ("/dev/shm", "1777")):
+        _run("mount", "-t", "tmpfs", "-o", f"mode={mode}", "none", place)
     _run("mount", "-t", "tmpfs", "-o", "mode=755", "none", str(top))
     etc = top / "etc"
     etc.mkdir()
