@@ -137,6 +137,20 @@ static bool displace(struct jc_putter *p, const struct jc_record *rec,
     return true;
 }
 
+/* A new day has begun: pack the others, most of which get no more jobs. */
+static void seal_others(struct jc_putter *p, int64_t day)
+{
+    int db = RedisModule_GetSelectedDb(p->ctx);
+
+    for (int64_t d = jc_store_next_day(db, p->prefix, 0); d != JC_NO_DAY;
+         d = jc_store_next_day(db, p->prefix, d + 1)) {
+        struct jc_segment *s = d == day ? NULL : peek(p, d);
+
+        if (s)
+            jc_segment_seal(s);
+    }
+}
+
 void jc_putter_store(struct jc_putter *p, const struct jc_record *rec,
                      uint64_t ttl)
 {
@@ -148,6 +162,8 @@ void jc_putter_store(struct jc_putter *p, const struct jc_record *rec,
         return;
     t = target_of(p, day);
     if (!t->s) {
+        seal_others(p, day);
+        t = target_of(p, day); /* peeking may have moved it */
         t->s = jc_segment_new(day);
         t->changed = true;
     }

@@ -183,6 +183,7 @@ static void *segment_load(RedisModuleIO *io, int version)
     s = jc_segment_new((int64_t)day);
     while (rows && !why)
         why = load_chunk(io, s, &rows);
+    jc_segment_seal(s);
     if (!why)
         return s;
     RedisModule_LogIOError(io, "warning", "slurm_jobcomp: segment refused: %s",
@@ -292,6 +293,7 @@ static void *segment_copy(RedisModuleString *from, RedisModuleString *to,
     (void)from;
     (void)to;
     each_row(s, copy_row, copy);
+    jc_segment_seal(copy);
     return copy;
 }
 

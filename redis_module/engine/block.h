@@ -2,26 +2,36 @@
 /*
  * Up to JC_BLOCK_ROWS rows of a segment in order of completion, with the
  * smallest and largest code of each column (which may be wider than the rows
- * after one was taken out).
+ * after one was taken out). A block is open, to be changed, or sealed.
  */
 #ifndef SLURMJCD_BLOCK_H
 #define SLURMJCD_BLOCK_H
 
-#include "columns.h"
-#include "host.h"
+#include "sealed.h"
 
 #define JC_BLOCK_ROWS 1024
+#define JC_BLOCK_HEAP 1048576 /* bytes of strings that fill a block too */
 
 struct jc_block {
     uint32_t id;     /* place in the segment's table of blocks */
     uint32_t rows;
     uint32_t room;   /* rows that fit into open */
-    uint64_t *open;  /* rows * JC_COLS codes, row by row */
+    uint64_t *open;  /* rows * JC_COLS codes, row by row; NULL when sealed */
+    struct jc_heap heap;      /* when open; a code's string is code / 2 - 1 */
+    struct jc_sealed *sealed; /* NULL when open */
     uint64_t lo[JC_COLS], hi[JC_COLS];
 };
 
 struct jc_block *jc_block_new(uint32_t id);
 void jc_block_free(struct jc_block *b);
+
+void jc_block_seal(struct jc_block *b);
+void jc_block_open(struct jc_block *b);
+
+static inline bool jc_block_full(const struct jc_block *b)
+{
+    return b->rows == JC_BLOCK_ROWS || b->heap.used >= JC_BLOCK_HEAP;
+}
 
 /* The codes of one column into out[0 .. rows). */
 void jc_block_column(const struct jc_block *b, unsigned col,
@@ -34,7 +44,16 @@ uint64_t jc_block_code(const struct jc_block *b, uint32_t at, unsigned col);
 void jc_block_row(const struct jc_block *b, uint32_t at,
                   uint64_t row[JC_COLS]);
 
-/* Puts row before the row at; the block must not be full. */
+/* The string of an even code that is not 0. Good until another block is asked
+ * or this one changes. */
+struct jc_slice jc_block_string(const struct jc_block *b, uint64_t code);
+
+/* ---- of open blocks only ---- */
+
+/* The code of a string that is to live in the block. */
+uint64_t jc_block_add_string(struct jc_block *b, struct jc_slice s);
+
+/* Puts row before the row at; the block must have fewer than JC_BLOCK_ROWS. */
 void jc_block_insert(struct jc_block *b, uint32_t at,
                      const uint64_t row[JC_COLS]);
 

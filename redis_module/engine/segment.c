@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 #include "segment.h"
 
-#include <string.h>
+#include "hash.h"
+
+#define SEEN_MAX 65536 /* hashes of strings that came once; 256 KiB */
 
 struct jc_segment *jc_segment_new(int64_t day)
 {
@@ -26,6 +28,8 @@ void jc_segment_free(struct jc_segment *s)
     for (unsigned col = 0; col < JC_FIELD_COUNT; col++)
         jc_dict_free(&s->dict[col]);
     jc_idindex_free(&s->index);
+    if (s->seen)
+        jc_host.free(s->seen);
     jc_host.free(s);
 }
 
@@ -118,8 +122,42 @@ static struct jc_block *add_block(struct jc_segment *s, uint32_t at)
     return b;
 }
 
+/* Opens b for change, and seals what was not changed for longest. */
+static void heat(struct jc_segment *s, struct jc_block *b)
+{
+    uint32_t last = b->id + 1;
+
+    for (unsigned i = 0; i < JC_HOT_BLOCKS; i++) {
+        uint32_t id = s->hot[i];
+
+        s->hot[i] = last;
+        last = id;
+        if (id == b->id + 1)
+            return;
+    }
+    if (last && s->by_id[last - 1])
+        jc_block_seal(s->by_id[last - 1]);
+    jc_block_open(b);
+}
+
+void jc_segment_seal(struct jc_segment *s)
+{
+    for (unsigned i = 0; i < JC_HOT_BLOCKS; i++) {
+        if (s->hot[i] && s->by_id[s->hot[i] - 1])
+            jc_block_seal(s->by_id[s->hot[i] - 1]);
+        s->hot[i] = 0;
+    }
+    if (s->seen)
+        jc_host.free(s->seen);
+    s->seen = NULL;
+    s->seen_size = 0;
+}
+
 static void drop_block(struct jc_segment *s, uint32_t at)
 {
+    for (unsigned i = 0; i < JC_HOT_BLOCKS; i++)
+        if (s->hot[i] == s->order[at]->id + 1)
+            s->hot[i] = 0;
     s->by_id[s->order[at]->id] = NULL;
     jc_block_free(s->order[at]);
     s->blocks--;
@@ -220,9 +258,92 @@ static uint32_t order_of(const struct jc_segment *s, const struct jc_block *b)
     return block_for(s, row);
 }
 
+/* ---- strings ---- */
+
+static struct jc_slice string_of(const struct jc_record *rec, unsigned col)
+{
+    static const char EMPTY_MAP[] = "\x80";
+
+    if (col != JC_FIELD_EXTRA)
+        return rec->string[col];
+    return rec->extra.p ? rec->extra : (struct jc_slice){EMPTY_MAP, 1};
+}
+
+static void grow_seen(struct jc_segment *s)
+{
+    uint32_t size = s->seen_size ? s->seen_size * 4 : 256;
+
+    if (s->seen)
+        jc_host.free(s->seen);
+    s->seen = jc_host.alloc(size * sizeof(*s->seen));
+    memset(s->seen, 0, size * sizeof(*s->seen));
+    s->seen_size = size;
+}
+
+/* Did the string come before? A dictionary is for strings that come again. */
+static bool seen_before(struct jc_segment *s, struct jc_slice str)
+{
+    uint64_t hash = jc_hash_bytes(str.p, str.n, jc_host.hash_seed);
+    uint32_t tag = (uint32_t)(hash >> 32) | 1, *slot;
+
+    if (s->rows >= s->seen_size && s->seen_size < SEEN_MAX)
+        grow_seen(s);
+    slot = &s->seen[hash & (s->seen_size - 1)];
+    if (*slot == tag)
+        return true;
+    *slot = tag;
+    return false;
+}
+
+/* The code of a string in a row that b takes. */
+static uint64_t string_code(struct jc_segment *s, struct jc_block *b,
+                            unsigned col, struct jc_slice str)
+{
+    struct jc_dict *d = &s->dict[col];
+    uint32_t id;
+
+    if (!str.p)
+        return 0;
+    if (!jc_column_has_heap(col))
+        return jc_code_dict(jc_dict_add(d, str));
+    id = jc_dict_find(d, str);
+    if (id != JC_DICT_NONE)
+        return jc_code_dict(id);
+    if (seen_before(s, str))
+        return jc_code_dict(jc_dict_add(d, str));
+    return jc_block_add_string(b, str);
+}
+
 /* ---- rows ---- */
 
-static void insert_row(struct jc_segment *s, const uint64_t row[JC_COLS])
+/* Splits the full block at place at of the order, unless a row for its place
+ * *pos can go into a new one behind it. The block for the row, which is open;
+ * *pos is where in it. */
+static struct jc_block *split(struct jc_segment *s, uint32_t at, uint32_t *pos)
+{
+    struct jc_block *b = s->order[at], *next = add_block(s, at + 1);
+    uint32_t half = b->rows / 2;
+
+    if (*pos == b->rows) { /* in order: leave b full */
+        heat(s, next);
+        *pos = 0;
+        return next;
+    }
+    heat(s, b);
+    heat(s, next);
+    unindex_block(s, b);
+    jc_block_split(b, half, next);
+    index_block(s, b);
+    index_block(s, next);
+    if (*pos < half || !half)
+        return b;
+    *pos -= half;
+    return next;
+}
+
+/* row has the numbers of rec and its cluster; the other strings follow. */
+static void insert_row(struct jc_segment *s, uint64_t row[JC_COLS],
+                       const struct jc_record *rec)
 {
     uint32_t at = s->blocks ? block_for(s, row) : 0, pos;
     struct jc_block *b = s->blocks ? s->order[at] : add_block(s, 0);
@@ -230,23 +351,12 @@ static void insert_row(struct jc_segment *s, const uint64_t row[JC_COLS])
     pos = row_after(s, b, row);
     if (pos < b->rows || at + 1 < s->blocks)
         s->layout++;
-    if (b->rows == JC_BLOCK_ROWS) {
-        struct jc_block *next = add_block(s, at + 1);
-
-        if (pos == b->rows) { /* in order: leave b full */
-            b = next;
-            pos = 0;
-        } else {
-            unindex_block(s, b);
-            jc_block_split(b, JC_BLOCK_ROWS / 2, next);
-            index_block(s, b);
-            index_block(s, next);
-            if (pos >= JC_BLOCK_ROWS / 2) {
-                b = next;
-                pos -= JC_BLOCK_ROWS / 2;
-            }
-        }
-    }
+    if (jc_block_full(b))
+        b = split(s, at, &pos);
+    heat(s, b);
+    for (unsigned col = 0; col < JC_FIELD_COUNT; col++)
+        if (jc_column_is_string(col))
+            row[col] = string_code(s, b, col, string_of(rec, col));
     jc_block_insert(b, pos, row);
     index_row(s, row, b->id);
     s->rows++;
@@ -267,6 +377,7 @@ void jc_segment_remove(struct jc_segment *s, struct jc_place place)
             jc_idindex_remove(&s->index, ids[n], b->id);
         drop_block(s, place.block);
     } else {
+        heat(s, b);
         jc_block_remove(b, place.row); /* others may need its index pairs */
     }
     s->rows--;
@@ -315,29 +426,6 @@ bool jc_segment_find_run(const struct jc_segment *s,
     return false;
 }
 
-static struct jc_slice string_of(const struct jc_record *rec, unsigned col)
-{
-    static const char EMPTY_MAP[] = "\x80";
-
-    if (col != JC_FIELD_EXTRA)
-        return rec->string[col];
-    return rec->extra.p ? rec->extra : (struct jc_slice){EMPTY_MAP, 1};
-}
-
-static void row_from(struct jc_segment *s, uint64_t row[JC_COLS],
-                     const struct jc_record *rec, uint64_t ttl)
-{
-    jc_row_from_numbers(row, rec, ttl);
-    for (unsigned col = 0; col < JC_FIELD_COUNT; col++) {
-        struct jc_slice str;
-
-        if (!jc_column_is_string(col))
-            continue;
-        str = string_of(rec, col);
-        row[col] = str.p ? jc_code_dict(jc_dict_add(&s->dict[col], str)) : 0;
-    }
-}
-
 /* The longer of two times to live, 0 being for ever. */
 static uint64_t longer_ttl(uint64_t a, uint64_t b)
 {
@@ -354,49 +442,86 @@ static void note_ttl(struct jc_segment *s, uint64_t ttl)
         s->longest_ttl = ttl;
 }
 
+/* Does the row at place hold exactly rec, whose numbers are in row? */
+static bool same_record(const struct jc_segment *s, struct jc_place place,
+                        const uint64_t row[JC_COLS],
+                        const struct jc_record *rec)
+{
+    const struct jc_block *b = s->order[place.block];
+    struct jc_record old;
+    uint64_t ttl;
+
+    for (unsigned col = 0; col < JC_COLS; col++)
+        if (!jc_column_is_string(col) && col != JC_COL_TTL &&
+            jc_block_code(b, place.row, col) != row[col])
+            return false;
+    jc_segment_get(s, place, &old, &ttl);
+    for (unsigned col = 0; col < JC_FIELD_COUNT; col++)
+        if (jc_column_is_string(col) &&
+            compare_slices(string_of(&old, col), string_of(rec, col)))
+            return false;
+    return true;
+}
+
+/* Takes in rec for the run at place. */
+static enum jc_put put_known(struct jc_segment *s, const struct jc_record *rec,
+                             uint64_t row[JC_COLS], struct jc_place place)
+{
+    struct jc_block *b = s->order[place.block];
+    uint64_t ttl = jc_block_code(b, place.row, JC_COL_TTL);
+
+    if (jc_block_code(b, place.row, JC_FIELD_END) > row[JC_FIELD_END])
+        return JC_PUT_KNOWN;
+    row[JC_COL_TTL] = longer_ttl(row[JC_COL_TTL], ttl);
+    note_ttl(s, row[JC_COL_TTL]);
+    if (!same_record(s, place, row, rec)) {
+        jc_segment_remove(s, place);
+        insert_row(s, row, rec);
+        return JC_PUT_REPLACED;
+    }
+    if (row[JC_COL_TTL] != ttl) {
+        heat(s, b);
+        jc_block_set(b, place.row, JC_COL_TTL, row[JC_COL_TTL]);
+    }
+    return JC_PUT_KNOWN;
+}
+
 enum jc_put jc_segment_put(struct jc_segment *s, const struct jc_record *rec,
                            uint64_t ttl)
 {
-    uint64_t row[JC_COLS], old[JC_COLS];
+    struct jc_slice cluster = rec->string[JC_FIELD_CLUSTER];
+    uint64_t row[JC_COLS];
     struct jc_place place;
-    bool known = jc_segment_find_run(s, rec, &place);
 
-    if (known) {
-        jc_block_row(s->order[place.block], place.row, old);
-        if (old[JC_FIELD_END] > rec->number[JC_FIELD_END].value)
-            return JC_PUT_KNOWN;
-        ttl = longer_ttl(ttl, old[JC_COL_TTL]);
-    }
+    jc_row_from_numbers(row, rec, ttl);
+    row[JC_FIELD_CLUSTER] = 0;
+    if (cluster.p) /* rows are ordered by it */
+        row[JC_FIELD_CLUSTER] = jc_code_dict(
+            jc_dict_add(&s->dict[JC_FIELD_CLUSTER], cluster));
+    if (jc_segment_find_run(s, rec, &place))
+        return put_known(s, rec, row, place);
     note_ttl(s, ttl);
-    row_from(s, row, rec, ttl);
-    if (!known) {
-        insert_row(s, row);
-        return JC_PUT_NEW;
-    }
-    if (old[JC_COL_TTL] != ttl)
-        jc_block_set(s->order[place.block], place.row, JC_COL_TTL, ttl);
-    old[JC_COL_TTL] = ttl;
-    if (!memcmp(old, row, sizeof(row)))
-        return JC_PUT_KNOWN;
-    jc_segment_remove(s, place);
-    insert_row(s, row);
-    return JC_PUT_REPLACED;
+    insert_row(s, row, rec);
+    return JC_PUT_NEW;
 }
 
 void jc_segment_get(const struct jc_segment *s, struct jc_place place,
                     struct jc_record *rec, uint64_t *ttl)
 {
+    const struct jc_block *b = s->order[place.block];
     uint64_t row[JC_COLS];
 
     memset(rec, 0, sizeof(*rec));
-    jc_block_row(s->order[place.block], place.row, row);
+    jc_block_row(b, place.row, row);
     jc_row_to_numbers(rec, row);
     for (unsigned col = 0; col < JC_FIELD_COUNT; col++) {
         struct jc_slice str;
 
         if (!jc_column_is_string(col) || !row[col])
             continue;
-        str = jc_dict_get(&s->dict[col], (uint32_t)(row[col] >> 1));
+        str = jc_code_is_dict(row[col])
+                  ? jc_dict_get(&s->dict[col], (uint32_t)(row[col] >> 1))
+                  : jc_block_string(b, row[col]);
         if (col == JC_FIELD_EXTRA)
             rec->extra = str;
         else
@@ -415,7 +540,8 @@ uint64_t jc_segment_expires(const struct jc_segment *s)
 size_t jc_segment_bytes(const struct jc_segment *s)
 {
     size_t bytes = jc_host.size_of((void *)s) + jc_size_of(s->order) +
-                   jc_size_of(s->by_id) + jc_idindex_bytes(&s->index);
+                   jc_size_of(s->by_id) + jc_idindex_bytes(&s->index) +
+                   jc_size_of(s->seen);
 
     for (uint32_t i = 0; i < s->blocks; i++)
         bytes += jc_block_bytes(s->order[i]);

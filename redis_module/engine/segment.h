@@ -13,6 +13,7 @@
 #include "idindex.h"
 
 #define JC_DAY_SECONDS 86400
+#define JC_HOT_BLOCKS 4 /* open at a time in one segment */
 
 struct jc_segment {
     int64_t day;              /* days since 1970-01-01 of every row's end */
@@ -28,6 +29,9 @@ struct jc_segment {
     uint64_t rows;
     uint64_t layout;          /* changes whenever rows move */
     uint64_t longest_ttl;     /* seconds, of the rows that have one */
+    uint32_t hot[JC_HOT_BLOCKS]; /* ids + 1 of open blocks, last used first */
+    uint32_t *seen;           /* hashes of strings that came once */
+    uint32_t seen_size;       /* a power of two, or 0 */
     bool for_ever;            /* a row has no time to live */
     bool backward;            /* a row ended on a day before it started */
     uint32_t lowest_id, highest_id; /* of job ids, array and het job ids */
@@ -63,9 +67,13 @@ enum jc_put jc_segment_put(struct jc_segment *s, const struct jc_record *rec,
 
 void jc_segment_remove(struct jc_segment *s, struct jc_place place);
 
-/* The record at place; its slices point into the segment until it changes. */
+/* The record at place; its slices are good until the segment changes or a
+ * record of another block, of any segment, is got. */
 void jc_segment_get(const struct jc_segment *s, struct jc_place place,
                     struct jc_record *rec, uint64_t *ttl);
+
+/* Packs every block: for a day that is over. */
+void jc_segment_seal(struct jc_segment *s);
 
 /* Epoch second from which no row is visible any more, 0 = never. */
 uint64_t jc_segment_expires(const struct jc_segment *s);
