@@ -16,9 +16,10 @@ from typing import Final
 
 from slurmjcd import protocol
 from slurmjcd.backoff import Quiet
+from slurmjcd.batch import Intake, Ring
 from slurmjcd.errors import SpoolError, SpoolFull
 from slurmjcd.metrics import Metrics
-from slurmjcd.spool import Intake, Ring, Spool
+from slurmjcd.spool import Spool
 
 log = logging.getLogger(__name__)
 

@@ -11,10 +11,10 @@ from typing import Final, cast
 from slurmjcd import __version__, protocol
 from slurmjcd.access import Peer, peer_of
 from slurmjcd.backoff import Quiet
+from slurmjcd.batch import Ring
 from slurmjcd.committer import Committer
 from slurmjcd.errors import ProtocolError
 from slurmjcd.protocol import Limits, Request, RequestParser
-from slurmjcd.spool import Ring
 
 log = logging.getLogger(__name__)
 

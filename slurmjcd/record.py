@@ -9,12 +9,46 @@ import msgpack
 
 from slurmjcd.errors import ProtocolError
 
-FIELDS: Final = (
-    "version job_id array_job_id array_task_id het_job_id het_job_offset sluid uid gid user group name cluster "
-    "partition account qos qos_id wckey reservation state state_reason exit_code derived_exit_code submit eligible "
-    "start end time_limit node_count cpu_count nodes tres_req tres_alloc work_dir features priority restart_count "
-    "extra"
-).split()
+FIELDS: Final = [
+    "version",
+    "job_id",
+    "array_job_id",
+    "array_task_id",
+    "het_job_id",
+    "het_job_offset",
+    "sluid",
+    "uid",
+    "gid",
+    "user",
+    "group",
+    "name",
+    "cluster",
+    "partition",
+    "account",
+    "qos",
+    "qos_id",
+    "wckey",
+    "reservation",
+    "state",
+    "state_reason",
+    "exit_code",
+    "derived_exit_code",
+    "submit",
+    "eligible",
+    "start",
+    "end",
+    "time_limit",
+    "node_count",
+    "cpu_count",
+    "nodes",
+    "tres_req",
+    "tres_alloc",
+    "work_dir",
+    "features",
+    "priority",
+    "restart_count",
+    "extra",
+]
 POSITION: Final = {name: position for position, name in enumerate(FIELDS)}
 IDENTITY: Final = ("cluster", "job_id", "submit", "start", "restart_count")
 

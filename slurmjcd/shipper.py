@@ -16,10 +16,11 @@ from typing import Final
 
 from slurmjcd import protocol
 from slurmjcd.backoff import Backoff, Quiet
+from slurmjcd.batch import Batch
 from slurmjcd.config import RedisSection
 from slurmjcd.errors import BadRecord, OutOfSequence, Refused, SpoolError, StoreError, Unavailable
 from slurmjcd.metrics import Metrics
-from slurmjcd.spool import Batch, Spool
+from slurmjcd.spool import Spool
 from slurmjcd.store import Store, StoreInfo, StoreLink, parse_info
 
 log = logging.getLogger(__name__)

@@ -92,7 +92,7 @@ def _people(options: dict[str, Any], add: Criteria) -> None:
 
 
 def _ids(words: list[str], number: str, name: str) -> Criteria:
-    """Numbers where this machine knows them, as sacct does; names that it doesn't know are compared with the records'."""
+    """Numbers where this machine knows them, as sacct does; other names are compared with the records'."""
     known = {word: found for word in words if (found := _lookup(word, number)) is not None}
     if len(known) == len(words):
         return [(number, ",".join(str(known[word]) for word in words))]

@@ -23,7 +23,7 @@ FORMATS: Final = (
 
 
 def parse_time(text: str, now: int) -> int:
-    """Epoch seconds of a point in time in the local time zone. A time of day or a day without year is the last such one.
+    """Epoch seconds of a point in time in the local zone. A time of day or a day without year is the last such one.
 
     Raises:
         ValueError: not one of the formats.

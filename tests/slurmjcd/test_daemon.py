@@ -331,10 +331,7 @@ def test_check_config_says_right_or_what_is_wrong(conf: Daemon) -> None:
 def test_check_config_prints_a_sample_that_is_right(conf: Daemon) -> None:
     done = run_slurmjcd("check-config", "--print-default")
     conf.conf.write_text(done.stdout)
-    done = run_slurmjcd("check-config", "--config", conf.conf, **{
-        "SLURMJCD_DAEMON__RUN_DIR": str(conf.run_dir), "SLURMJCD_DAEMON__STATE_DIR": str(conf.state_dir),
-        "SLURMJCD_DAEMON__SLURM_USER": "root",
-    })  # fmt: skip
+    done = run_slurmjcd("check-config", "--config", conf.conf, SLURMJCD_DAEMON__RUN_DIR=str(conf.run_dir), SLURMJCD_DAEMON__STATE_DIR=str(conf.state_dir), SLURMJCD_DAEMON__SLURM_USER="root")  # fmt: skip
     assert done.stderr == ""
     assert done.returncode == 0
 

@@ -14,11 +14,13 @@ from typing import Any
 import pytest
 
 from slurmjcd import protocol
+from slurmjcd.batch import Ring
 from slurmjcd.committer import Committer
 from slurmjcd.ingest import IngestServer
 from slurmjcd.metrics import Metrics
 from slurmjcd.protocol import Limits
-from slurmjcd.spool import Ring, Spool
+from slurmjcd.spool import Spool
+from slurmjcd.spooldb import SpoolDatabase
 from tests.slurmjcd.jobs import job
 from tests.slurmjcd.wire import Wire, text
 
@@ -146,13 +148,13 @@ async def test_the_same_records_on_two_connections_are_taken_once(ingest: Intake
 
 async def test_no_answer_is_sent_before_the_commit(ingest: Intake, monkeypatch: pytest.MonkeyPatch) -> None:
     wire = await ingest.connect()
-    held, real = threading.Event(), Spool._append
+    held, real = threading.Event(), SpoolDatabase.append
 
-    def slow(self: Spool, *args: Any) -> None:
+    def slow(self: SpoolDatabase, *args: Any) -> None:
         assert held.wait(20)
         real(self, *args)
 
-    monkeypatch.setattr(Spool, "_append", slow)
+    monkeypatch.setattr(SpoolDatabase, "append", slow)
     wire.send("SLURMJC.PUT", "SPOOL", "ring", 1, "RECORDS", job(1))
     wire.send("SLURMJC.PUT", "SPOOL", "ring", 1, "RECORDS", job(1))  # a repeat of what isn't on disk yet
     wire.send("PING")
@@ -168,7 +170,7 @@ async def test_a_failed_commit_is_refused_with_all_that_waits_behind_it(
 ) -> None:
     wire = await ingest.connect()
     await wire.put(1, job(1))
-    ingest.spool._db.execute("PRAGMA query_only = on")
+    ingest.spool.database.connection.execute("PRAGMA query_only = on")
     for number in (2, 3):
         wire.send("SLURMJC.PUT", "SPOOL", "ring", number, "RECORDS", job(number))
     for _ in range(2):
@@ -288,13 +290,13 @@ async def test_connections_are_limited(ingest: Intake) -> None:
 async def test_sockets_are_not_read_while_too_much_waits(ingest: Intake, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the disk held up, what is in memory stays near the limit; with the disk back, everything is taken."""
     wire = await ingest.connect()
-    held, real = threading.Event(), Spool._append
+    held, real = threading.Event(), SpoolDatabase.append
 
-    def slow(self: Spool, *args: Any) -> None:
+    def slow(self: SpoolDatabase, *args: Any) -> None:
         assert held.wait(20)
         real(self, *args)
 
-    monkeypatch.setattr(Spool, "_append", slow)
+    monkeypatch.setattr(SpoolDatabase, "append", slow)
     record = job(1, work_dir="/" + "x" * 10_000)
     requests = 400
     for number in range(1, requests + 1):

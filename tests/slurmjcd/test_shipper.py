@@ -7,17 +7,18 @@ import asyncio
 import contextlib
 import logging
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from slurmjcd import protocol
+from slurmjcd.batch import Intake
 from slurmjcd.config import Config, RedisSection
 from slurmjcd.metrics import Metrics
 from slurmjcd.shipper import Shipper
-from slurmjcd.spool import Intake, Spool
+from slurmjcd.spool import Spool
 from slurmjcd.store import Store
 from tests.harness import RedisServer
 from tests.slurmjcd.jobs import job
@@ -198,7 +199,7 @@ async def test_a_malformed_record_goes_to_quarantine_and_its_neighbours_go_on(
     await shipping.shipped()
     assert shipping.stored() == [job(number) for number in range(1, 26) if number not in bad]
     assert shipping.spool.state.quarantined == len(bad)
-    rows = shipping.spool._db.execute("SELECT seq, record FROM quarantine ORDER BY seq").fetchall()
+    rows = shipping.spool.database.connection.execute("SELECT seq, record FROM quarantine ORDER BY seq").fetchall()
     assert rows == [(number, b"\xdc\x00\x03\x01\x02\x03") for number in bad]
     assert shipping.watermark() == 25
 

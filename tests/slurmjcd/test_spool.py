@@ -11,9 +11,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from slurmjcd import protocol, spool as spool_module
+from slurmjcd import batch, protocol
+from slurmjcd.batch import Batch, Intake, Ring
 from slurmjcd.errors import SpoolError, SpoolFull
-from slurmjcd.spool import Batch, Intake, Ring, Spool
+from slurmjcd.spool import Spool
 from tests.slurmjcd.jobs import job
 
 OpenSpool = Callable[..., Awaitable[Spool]]
@@ -152,7 +153,7 @@ async def test_a_full_spool_takes_nothing_and_goes_on_when_there_is_room(open_sp
 async def test_a_failed_commit_changes_nothing_and_the_next_one_works(open_spool: OpenSpool) -> None:
     spool = await open_spool()
     await spool.append([intake(1)], {})
-    spool._db.execute("PRAGMA max_page_count = 1")
+    spool.database.connection.execute("PRAGMA max_page_count = 1")
     with pytest.raises(SpoolError, match="the spool's disk: database or disk is full"):
         await spool.append([intake(*range(2, 200))], {})
     assert spool.state.last == 1
@@ -169,7 +170,7 @@ async def test_quarantine_leaves_an_empty_record_in_its_place(open_spool: OpenSp
     (batch,) = await spool.read(0, max_bytes=10**6)
     await spool.quarantine(batch, {1: "end is 0"})
     assert records_of(await read_all(spool)) == [job(1), b"", job(3)]
-    row = spool._db.execute("SELECT seq, reason, record FROM quarantine").fetchone()
+    row = spool.database.connection.execute("SELECT seq, reason, record FROM quarantine").fetchone()
     assert row == (2, "end is 0", job(2))
     assert spool.state.quarantined == 1
 
@@ -180,13 +181,13 @@ async def test_a_batch_that_changed_on_disk_is_told_and_set_aside(open_spool: Op
         await spool.append([intake(number)], {})
     frames = bytearray(intake(2).frames)
     frames[20] ^= 1
-    spool._db.execute("UPDATE batch SET frames = ? WHERE first = 2", (bytes(frames),))
+    spool.database.connection.execute("UPDATE batch SET frames = ? WHERE first = 2", (bytes(frames),))
     from_disk(spool)
     batches = await spool.read(0, max_bytes=10**6)
     assert [(batch.first, bool(batch.frames)) for batch in batches] == [(1, True), (2, False)]
     await spool.quarantine_damaged(batches[1])
     assert records_of(await read_all(spool)) == [job(1), b"", job(3)]
-    assert spool._db.execute("SELECT record FROM quarantine").fetchone()[0] == bytes(frames)
+    assert spool.database.connection.execute("SELECT record FROM quarantine").fetchone()[0] == bytes(frames)
 
 
 async def test_skip_to_leaves_a_hole_that_reading_passes(open_spool: OpenSpool) -> None:
@@ -237,7 +238,7 @@ async def test_spool_is_a_list_that_forgets_only_what_was_confirmed(
         elif step == "forget":
             from_disk(spool)
         else:
-            spool._db.execute("PRAGMA query_only = on")
+            spool.database.connection.execute("PRAGMA query_only = on")
             with pytest.raises(SpoolError):
                 await spool.append([intake(taken + 1)], {})
         assert spool.state.last == taken
@@ -252,7 +253,7 @@ async def test_spool_is_a_list_that_forgets_only_what_was_confirmed(
 
 def test_rows_are_cut_at_records() -> None:
     big = [b"\xdc" + b"x" * 300_000 for _ in range(3)]
-    rows = spool_module._rows([Intake("s", 3, 3, protocol.join_frames(big))], 5)
+    rows = batch.cut([Intake("s", 3, 3, protocol.join_frames(big))], 5)
     assert [(row.first, row.count) for row in rows] == [(5, 1), (6, 1), (7, 1)]
     assert records_of(rows) == big
 

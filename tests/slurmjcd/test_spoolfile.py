@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from slurmjcd import protocol, spoolfile
+from slurmjcd.batch import Ring
 from slurmjcd.errors import SpoolError
-from slurmjcd.spool import Ring, Spool
+from slurmjcd.spool import Spool
 from tests.slurmjcd.jobs import job
 from tests.slurmjcd.test_spool import intake, read_all, records_of
 

@@ -68,7 +68,9 @@ def test_info_is_read_from_a_list_or_a_map(flat: bool) -> None:
     assert (info.fields["protocol"], info.text("server"), info.text("missing")) == (1, "redis", "")
 
 
-@pytest.mark.parametrize("reply", [None, 5, b"x", [b"watermarks", [b"a"]], [b"watermarks", [b"a", b"x"]], [b"watermarks", [1, 2]]])
+@pytest.mark.parametrize(
+    "reply", [None, 5, b"x", [b"watermarks", [b"a"]], [b"watermarks", [b"a", b"x"]], [b"watermarks", [1, 2]]]
+)
 def test_info_that_makes_no_sense_is_unavailable(reply: Any) -> None:
     with pytest.raises(Unavailable):
         store.parse_info(reply)

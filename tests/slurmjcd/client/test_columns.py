@@ -77,7 +77,9 @@ def test_formats_take_widths_and_additions() -> None:
     assert [column.title for column in chosen] == ["JobID", "State", "QOS", "UID"]
 
 
-@pytest.mark.parametrize("text", ["maxrss", "jobid,foo", "+foo", "state%", "state%0", "state%x", "state%--3", "state%1000000"])
+@pytest.mark.parametrize(
+    "text", ["maxrss", "jobid,foo", "+foo", "state%", "state%0", "state%x", "state%--3", "state%1000000"]
+)
 def test_wrong_formats_are_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"unknown column '|the width in '"):
         columns.parse_format(text, "jobid", lenient=False)
@@ -102,13 +104,24 @@ def test_a_table_is_aligned_and_cut_as_saccts() -> None:
 def test_delimited_fields_cant_break_out() -> None:
     chosen, _ = columns.parse_format("jobid,jobname", "", lenient=False)
     jobs = [made(1, name="a|b\nc")]
-    assert list(table.delimited(chosen, jobs, header=True, delimiter="|", trailing=True)) == ["JobID|JobName|", "1|a\\x7cb\\nc|"]
+    assert list(table.delimited(chosen, jobs, header=True, delimiter="|", trailing=True)) == [
+        "JobID|JobName|",
+        "1|a\\x7cb\\nc|",
+    ]
     assert list(table.delimited(chosen, jobs, header=False, delimiter="::", trailing=False)) == ["1::a|b\\nc"]
 
 
 @pytest.mark.parametrize(
     ("text", "shown"),
-    [("a\x1b[2Jb", "a\\x1b[2Jb"), ("caf\xe9", "caf\xe9"), ("a\udcffb", "a\\xffb"), ("\u202e", "\\u202e"), ("\t", "\\t"), (None, ""), (5, "5")],
+    [
+        ("a\x1b[2Jb", "a\\x1b[2Jb"),
+        ("caf\xe9", "caf\xe9"),
+        ("a\udcffb", "a\\xffb"),
+        ("\u202e", "\\u202e"),
+        ("\t", "\\t"),
+        (None, ""),
+        (5, "5"),
+    ],
 )
 def test_nothing_reaches_the_terminal_that_it_would_obey(text: Any, shown: str) -> None:
     assert table.plain(text) == shown

@@ -47,13 +47,28 @@ def run(*args: str, **env: str) -> subprocess.CompletedProcess[str]:
 JOBS: list[dict[str, Any]] = [
     {"job_id": 100, "uid": 0, "user": "root", "state": 3, "end": NOW - 600, "name": "good"},
     {"job_id": 101, "uid": 1, "user": "daemon", "state": 5, "exit_code": 3 << 8, "end": NOW - 500, "name": "bad|one"},
-    {"job_id": 102, "state": 6, "end": NOW - 400, "partition": "gpu", "nodes": "n[3-5]", "node_count": 3, "cpu_count": 12},
+    {
+        "job_id": 102,
+        "state": 6,
+        "end": NOW - 400,
+        "partition": "gpu",
+        "nodes": "n[3-5]",
+        "node_count": 3,
+        "cpu_count": 12,
+    },
     {"job_id": 103, "array_job_id": 103, "array_task_id": 1, "end": NOW - 300, "account": "chem"},
     {"job_id": 104, "array_job_id": 103, "array_task_id": 2, "end": NOW - 290, "account": "chem"},
     {"job_id": 105, "het_job_id": 105, "het_job_offset": 0, "end": NOW - 280},
     {"job_id": 106, "het_job_id": 105, "het_job_offset": 1, "end": NOW - 270},
     {"job_id": 107, "end": NOW - 260, "submit": NOW - 9000, "eligible": NOW - 9000, "start": NOW - 8000, "state": 8},
-    {"job_id": 107, "end": NOW - 100, "submit": NOW - 200, "eligible": NOW - 200, "start": NOW - 150, "restart_count": 1},
+    {
+        "job_id": 107,
+        "end": NOW - 100,
+        "submit": NOW - 200,
+        "eligible": NOW - 200,
+        "start": NOW - 150,
+        "restart_count": 1,
+    },
     {"job_id": 50, "end": NOW - 3 * 86400, "name": "old"},
     {"job_id": 51, "end": NOW - 90, "name": "esc\x1b[2J\n", "user": None, "work_dir": "/caf\udce9"},
 ]
@@ -224,7 +239,9 @@ def test_a_daemon_that_says_nothing_is_status_3(rundir: Path) -> None:
     assert "gave no answer within 0.2 s" in done.stderr
 
 
-def test_a_store_that_is_away_is_status_3(make_daemon: Callable[..., Daemon], make_redis: Callable[..., RedisServer]) -> None:
+def test_a_store_that_is_away_is_status_3(
+    make_daemon: Callable[..., Daemon], make_redis: Callable[..., RedisServer]
+) -> None:
     redis = make_redis()
     daemon = make_daemon(redis_address=redis.address)
     redis.stop()

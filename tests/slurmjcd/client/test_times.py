@@ -43,7 +43,9 @@ def now() -> int:
         ("noon", (2026, 3, 18, 12)), ("fika", (2026, 3, 17, 15)), ("teatime", (2026, 3, 17, 16)), ("TeaTime", (2026, 3, 17, 16)),
     ],
 )  # fmt: skip
-def test_a_point_in_time_is_local_and_not_in_the_future_unless_it_says_so(text: str, parts: tuple[int, ...], now: int) -> None:
+def test_a_point_in_time_is_local_and_not_in_the_future_unless_it_says_so(
+    text: str, parts: tuple[int, ...], now: int
+) -> None:
     assert times.parse_time(text, now) == local(*parts)
 
 
@@ -73,7 +75,8 @@ def test_what_is_no_time_is_refused(text: str, now: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "text"), [(0, "00:00:00"), (59, "00:00:59"), (3661, "01:01:01"), (90061, "1-01:01:01"), (-5, "00:00:00")]
+    ("seconds", "text"),
+    [(0, "00:00:00"), (59, "00:00:59"), (3661, "01:01:01"), (90061, "1-01:01:01"), (-5, "00:00:00")],
 )
 def test_spans(seconds: int, text: str) -> None:
     assert times.format_span(seconds) == text
