@@ -1,0 +1,245 @@
+# SPDX-License-Identifier: MIT
+"""The store: bytes per job, rates, answers and how long anyone else has to wait, beside upstream's form of storage.
+
+Everything runs against real servers that are started for it. Upstream's form is what slurm-redis 0.1.3 leaves in
+Redis: a hash of up to 27 fields per job and a set of job ids per day. It is loaded up to UPSTREAM_JOBS jobs, because it
+needs more than a kilobyte for each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing import Process, Value
+from pathlib import Path
+from typing import Any
+
+import hiredis
+
+from tests.harness.paths import MODULE
+from tests.harness.redis_server import RedisServer
+
+ROOT = Path(__file__).parents[1]
+WRITE_JOBS = ROOT / "build/cmake/bench/write_jobs"
+PREFIX = "job"
+PUT_BATCH = 500
+PAGE = 10_000
+UPSTREAM_JOBS = 1_000_000
+RUNS = 9
+
+# What reference_jobs.h says of the jobs.
+FIRST_JOB_ID = 1_000_000
+DAY_START = 1_767_571_200 + 3 * 86_400
+FAILED = 5
+QUESTIONS: dict[str, list[str]] = {
+    "none": ["user", "nobody"],
+    "user": ["user", "user007"],
+    "failed": ["state", str(FAILED), "start", str(DAY_START), "end", str(DAY_START + 86_399)],
+    "day_user": ["user", "user007", "start", str(DAY_START), "end", str(DAY_START + 86_400)],
+    "all": ["limit", "1000000000"],
+}
+
+
+Word = str | int | float | bytes | memoryview
+
+
+class Client:
+    """A connection that sends commands and reads replies, with as little of its own in between as Python allows."""
+
+    def __init__(self, path: Path) -> None:
+        self.socket = socket.socket(socket.AF_UNIX)
+        self.socket.connect(str(path))
+        self.reader = hiredis.Reader()
+
+    def send(self, *words: Word) -> None:
+        self.socket.sendall(hiredis.pack_command(words))
+
+    def read(self) -> Any:
+        """The next reply; an error reply is raised."""
+        while (reply := self.reader.gets()) is False:
+            self.reader.feed(self.socket.recv(1 << 20))
+        if isinstance(reply, hiredis.ReplyError):
+            raise reply
+        return reply
+
+    def ask(self, *words: Word) -> Any:
+        self.send(*words)
+        return self.read()
+
+
+def ping_for_ever(path: str, worst_s: Any) -> None:
+    """Note the longest PING in worst_s; runs in a process of its own, ahead of others if the system allows."""
+    try:
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
+    except PermissionError:
+        pass
+    client = Client(Path(path))
+    while True:
+        begin = time.perf_counter()
+        client.ask("PING")
+        worst_s.value = max(worst_s.value, time.perf_counter() - begin)
+        time.sleep(0.0002)
+
+
+class Bystander:
+    """Another client, which only wants its PINGs answered."""
+
+    def __init__(self, server: RedisServer) -> None:
+        self.worst_s = Value("d", 0.0)
+        self.process = Process(target=ping_for_ever, args=(str(server.socket), self.worst_s), daemon=True)
+        self.process.start()
+
+    def worst_ms(self) -> float:
+        """The longest PING since the last call."""
+        worst, self.worst_s.value = self.worst_s.value, 0.0
+        return float(worst) * 1000
+
+    def stop(self) -> None:
+        self.process.kill()
+        self.process.join()
+
+
+@contextmanager
+def running(directory: Path, *, module: Path | None = MODULE) -> Iterator[RedisServer]:
+    server = RedisServer(directory, module=module)
+    server.start(timeout_s=120)
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+def load(server: RedisServer, jobs: int, form: str) -> float:
+    """Pipe the jobs into the server; seconds. The input is made before the clock starts, but for very many jobs."""
+    command = [str(WRITE_JOBS), str(jobs), form, PREFIX, str(PUT_BATCH)]
+    pipe = ["redis-cli", "-s", str(server.socket), "--pipe"]
+    with tempfile.TemporaryFile(dir="/dev/shm") as made:
+        source: Any = made
+        if jobs <= 2_000_000:
+            subprocess.run(command, stdout=made, check=True)
+            made.seek(0)
+        else:
+            source = subprocess.Popen(command, stdout=subprocess.PIPE).stdout
+        begin = time.perf_counter()
+        done = subprocess.run(pipe, stdin=source, capture_output=True, text=True, check=True)
+        seconds = time.perf_counter() - begin
+    if "errors: 0," not in done.stdout:
+        raise RuntimeError(f"{form}: {done.stdout.strip()}")
+    return seconds
+
+
+def used_memory(client: Client) -> int:
+    return int(re.search(rb"used_memory:(\d+)", client.ask("INFO", "memory"))[1])  # type: ignore[index]
+
+
+def median_ms(client: Client, *words: str) -> float:
+    """Median time of a command's reply, in milliseconds."""
+    times = []
+    for _ in range(RUNS):
+        begin = time.perf_counter()
+        client.ask(*words)
+        times.append(time.perf_counter() - begin)
+    return sorted(times)[RUNS // 2] * 1000
+
+
+def fetch_all(client: Client, *criteria: str) -> tuple[int, float]:
+    """MATCH and FETCH to the end: rows and seconds. The next page is asked for before this one is read."""
+    begin = time.perf_counter()
+    rows = 0
+    if client.ask("SLURMJC.MATCH", PREFIX, "bench", *criteria) is not None:
+        client.send("SLURMJC.FETCH", PREFIX, "bench", str(PAGE), "RECORDS")
+        while page := client.read():
+            client.send("SLURMJC.FETCH", PREFIX, "bench", str(PAGE), "RECORDS")
+            rows += len(page)
+    return rows, time.perf_counter() - begin
+
+
+def save_and_load(directory: Path, server: RedisServer) -> dict[str, float]:
+    """SAVE, its file's size, and the time a new server needs to read it, as its log says."""
+    client = Client(server.socket)
+    begin = time.perf_counter()
+    client.ask("SAVE")
+    saved_s = time.perf_counter() - begin
+    server.kill()
+    server.start(timeout_s=300)
+    seconds = re.findall(r"DB loaded from disk: ([0-9.]+) seconds", (directory / "redis.log").read_text())
+    return {
+        "save_ms": saved_s * 1000,
+        "load_ms": float(seconds[-1]) * 1000,
+        "rdb_bytes": float((directory / "dump.rdb").stat().st_size),
+    }
+
+
+def measure_ours(directory: Path, jobs: int) -> dict[str, Any]:
+    with running(directory) as server:
+        client = Client(server.socket)
+        empty = used_memory(client)
+        bystander = Bystander(server)
+        result: dict[str, Any] = {"put_per_s": jobs / load(server, jobs, "put")}
+        blocks = {"put": bystander.worst_ms()}
+        result["bytes_per_job"] = (used_memory(client) - empty) / jobs
+        result["match_ms"] = {
+            name: median_ms(client, "SLURMJC.MATCH", PREFIX, "bench", *criteria) for name, criteria in QUESTIONS.items()
+        }
+        blocks["match"] = bystander.worst_ms()
+        result["fetch_ms"], result["rows"] = {}, {}
+        for name, criteria in QUESTIONS.items():
+            rows, seconds = fetch_all(client, *criteria)
+            result["rows"][name], result["fetch_ms"][name] = rows, seconds * 1000
+        if result["rows"]["all"] != jobs:
+            raise RuntimeError(f"{result['rows']['all']} of {jobs} jobs came back")
+        result["fetch_jobs_per_s"] = jobs / result["fetch_ms"]["all"] * 1000
+        blocks["fetch"] = bystander.worst_ms()
+        middle = str(FIRST_JOB_ID + jobs // 2 + 50)
+        result["job_id_ms"] = median_ms(client, "SLURMJC.MATCH", PREFIX, "bench", "job", middle)
+        blocks["job_id"] = bystander.worst_ms()
+        result["agg_user_ms"] = median_ms(client, "SLURMJC.AGG", PREFIX, "BY", "user")
+        blocks["agg"] = bystander.worst_ms()
+        bystander.stop()
+        result["block_ms"] = blocks
+        result["longest_block_ms"] = max(blocks.values())
+        result.update(save_and_load(directory, server))
+    return result
+
+
+def measure_set(directory: Path, jobs: int) -> float:
+    """The ceiling: SET of one record per job, jobs a second."""
+    with running(directory, module=None) as server:
+        return jobs / load(server, jobs, "set")
+
+
+def measure_upstream(directory: Path, jobs: int) -> dict[str, float]:
+    with running(directory, module=None) as server:
+        client = Client(server.socket)
+        empty = used_memory(client)
+        result = {"upstream_put_per_s": jobs / load(server, jobs, "upstream")}
+        result["upstream_bytes_per_job"] = (used_memory(client) - empty) / jobs
+        saved = save_and_load(directory, server)
+        result.update({f"upstream_{name}": value for name, value in saved.items()})
+    return result
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--jobs", type=int, default=1_000_000, metavar="N", help="jobs to store (default: %(default)s)")
+
+
+def measure(options: argparse.Namespace) -> dict[str, Any]:
+    """All of it; keys as in the table this prints."""
+    jobs = options.jobs
+    with tempfile.TemporaryDirectory(prefix="sj-bench-") as name:
+        directory = Path(name)
+        result: dict[str, Any] = {"jobs": jobs}
+        result["set_per_s"] = measure_set(directory / "set", jobs)
+        result.update(measure_ours(directory / "ours", jobs))
+        result["put_over_set"] = result["put_per_s"] / result["set_per_s"]
+        upstream_jobs = min(jobs, UPSTREAM_JOBS)
+        result["upstream_jobs"] = upstream_jobs
+        result.update(measure_upstream(directory / "upstream", upstream_jobs))
+    return result
