@@ -115,7 +115,9 @@ class Daemon:
         )
         self.committer = Committer(
             self.spool, self.metrics,
-            batch_records=config.ingest.batch_records, batch_bytes=config.ingest.batch_bytes, batch_ms=config.ingest.batch_ms,
+            batch_records=config.ingest.batch_records,
+            batch_bytes=config.ingest.batch_bytes,
+            batch_ms=config.ingest.batch_ms,
         )  # fmt: skip
         self.ingest = IngestServer(
             self.committer,
@@ -186,7 +188,7 @@ class Daemon:
             await asyncio.sleep(_TRIM_S)
             try:
                 while await spool.trim():
-                    await asyncio.sleep(0)
+                    pass  # each call is a transaction of its own, so commits come in between
             except SpoolError as exc:
                 log.warning("spool: %s", exc)
 

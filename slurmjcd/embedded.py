@@ -174,14 +174,16 @@ def _find_server(name: str) -> str:
         if path is not None:
             return path
     raise ConfigError(
-        f"embedded.server: no {' or '.join(candidates)} found in PATH: install one, or set redis.address to a server that runs"
+        f"embedded.server: no {' or '.join(candidates)} found in PATH: "
+        "install one, or set redis.address to a server that runs"
     )
 
 
 def _check_module(path: Path) -> None:
     if not path.is_file():
         raise ConfigError(
-            f"embedded.module: {path} doesn't exist: install slurm_jobcomp.so there or set embedded.module to where it is"
+            f"embedded.module: {path} doesn't exist: "
+            "install slurm_jobcomp.so there or set embedded.module to where it is"
         )
     if not os.access(path, os.R_OK | os.X_OK):
         raise ConfigError(f"embedded.module: {path} must be readable and executable: chmod 755 {path}")

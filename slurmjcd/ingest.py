@@ -188,7 +188,8 @@ class IngestConnection(asyncio.Protocol):
             log.info("ingest: %s connected, uid %s pid %s", _shown(args[2]), *(self._peer or ("?", "?"))[:2])
         self._greeted = True
         about = [
-            "server", f"slurmjcd/{__version__}", "protocol", protocol.PROTOCOL_VERSION, "record", protocol.RECORD_VERSION,
+            "server", f"slurmjcd/{__version__}", "protocol", protocol.PROTOCOL_VERSION,
+            "record", protocol.RECORD_VERSION,
             "role", "ingest", "max_request_bytes", self._server.limits.request_bytes,
         ]  # fmt: skip
         self._reply(protocol.reply(about))

@@ -212,7 +212,8 @@ class QueryConnection(asyncio.Protocol):
         self._greeted = True
         sees = "all" if await self._server.policy.sees_all(peer.uid) else "own"
         return protocol.reply([
-            "server", f"slurmjcd/{__version__}", "protocol", protocol.PROTOCOL_VERSION, "record", protocol.RECORD_VERSION,
+            "server", f"slurmjcd/{__version__}", "protocol", protocol.PROTOCOL_VERSION,
+            "record", protocol.RECORD_VERSION,
             "role", "query", "max_request_bytes", _LIMITS.request_bytes, "uid", peer.uid, "sees", sees,
         ])  # fmt: skip
 

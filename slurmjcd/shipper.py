@@ -131,7 +131,8 @@ class Shipper:
         self._checked_at = time.monotonic()
         if watermark > state.last:
             log.warning(
-                "shipper: Redis has records up to %d of this spool, the file ends at %d: it was set back; all is sent again",
+                "shipper: Redis has records up to %d of this spool, but the file ends at %d, "
+                "so it was set back; all is sent again",
                 watermark, state.last,
             )  # fmt: skip
             await spool.skip_to(watermark)

@@ -75,7 +75,8 @@ class Spool:
         size = sum(len(intake.frames) for intake in intakes)
         if size and state.bytes + size > self.max_bytes:
             raise SpoolFull(
-                f"the spool has reached spool.max_bytes ({self.max_bytes}) with {state.backlog} records not in Redis yet"
+                f"the spool has reached spool.max_bytes ({self.max_bytes}) "
+                f"with {state.backlog} records not in Redis yet"
             )
         batches = cut(intakes, state.last + 1)
         try:

@@ -197,7 +197,8 @@ def _replace_damaged(path: Path, damage: str) -> tuple[sqlite3.Connection, Salva
     database = _connect(path, new=True)
     salvaged = _salvage(aside, database)
     log.error(
-        "spool %s is damaged (%s): set aside as %s; %d records in %d batches were saved from it, %d are known to be lost",
+        "spool %s is damaged (%s): set aside as %s; %d records in %d batches were saved from it, "
+        "%d are known to be lost",
         path, damage, aside.name, salvaged.records, salvaged.batches, salvaged.lost,
     )  # fmt: skip
     return database, salvaged

@@ -17,7 +17,7 @@ _FIRST_FD: Final = 3
 
 
 def take_listen_fds(env: MutableMapping[str, str]) -> dict[str, socket.socket]:
-    """The listening sockets that systemd passed, by FileDescriptorName. The variables go: children must not see them."""
+    """The listening sockets systemd passed, by FileDescriptorName. The variables go: children must not see them."""
     pid, count = env.pop("LISTEN_PID", ""), env.pop("LISTEN_FDS", "")
     names = env.pop("LISTEN_FDNAMES", "").split(":")
     if pid != str(os.getpid()) or not count.isdigit():

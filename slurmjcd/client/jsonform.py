@@ -12,10 +12,10 @@ from slurmjcd.client.states import exit_status, state_name
 
 SCHEMA: Final = "slurmjc.jobs/1"
 _SAME: Final = (
-    "job_id array_job_id array_task_id het_job_id het_job_offset sluid uid gid user group name cluster partition account"
-    " qos qos_id wckey reservation state_reason node_count cpu_count nodes tres_req tres_alloc work_dir features"
-    " priority restart_count"
-)  # fmt: skip
+    "job_id array_job_id array_task_id het_job_id het_job_offset sluid uid gid user group name cluster partition"
+    " account qos qos_id wckey reservation state_reason node_count cpu_count nodes tres_req tres_alloc work_dir"
+    " features priority restart_count"
+)
 _TIMES: Final = ("submit", "eligible", "start", "end")
 
 

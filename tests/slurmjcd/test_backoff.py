@@ -3,7 +3,6 @@ from __future__ import annotations
 
 import pytest
 
-from slurmjcd import backoff
 from slurmjcd.backoff import Backoff, Quiet
 
 
@@ -17,7 +16,7 @@ def test_waits_grow_to_a_bound_and_start_over_after_reset() -> None:
 
 def test_one_message_of_a_kind_per_interval(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
-    monkeypatch.setattr(backoff.time, "monotonic", lambda: now)
+    monkeypatch.setattr("time.monotonic", lambda: now)
     quiet = Quiet(60)
     assert [quiet.allows("a"), quiet.allows("a"), quiet.allows("b")] == [True, False, True]
     now = 161.0

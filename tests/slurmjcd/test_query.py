@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -211,8 +212,6 @@ async def test_a_server_without_the_module_is_unavailable(
 
 
 async def test_a_store_that_hangs_is_unavailable(asking: Asking) -> None:
-    import signal
-
     asking.server.config = QuerySection(timeout_s=0.2)
     wire = await asking.connect()
     asking.redis.process.send(signal.SIGSTOP)

@@ -35,7 +35,7 @@ def test_strings_that_are_not_utf8_survive() -> None:
 
 
 def test_elements_of_later_versions_are_left_out() -> None:
-    row = msgpack.unpackb(job(1)) + ["from the future"]
+    row = [*msgpack.unpackb(job(1)), "from the future"]
     assert record.decode(msgpack.packb(row)) == record.decode(job(1))
 
 

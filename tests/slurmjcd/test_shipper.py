@@ -21,6 +21,7 @@ from slurmjcd.shipper import Shipper
 from slurmjcd.spool import Spool
 from slurmjcd.store import Store
 from tests.harness import RedisServer
+from tests.harness.ports import free_ports
 from tests.slurmjcd.jobs import job
 
 MakeRedis = Callable[..., RedisServer]
@@ -274,8 +275,6 @@ async def test_durability_aof_is_refused_where_the_server_cant(shipping: Shippin
 async def test_durability_replicas_counts_records_as_shipped_when_a_replica_has_them(
     shipping: Shipping, make_redis: MakeRedis
 ) -> None:
-    from tests.harness.ports import free_ports
-
     (port,) = free_ports(1)
     with shipping.redis.client() as client:
         client.config_set("port", port)

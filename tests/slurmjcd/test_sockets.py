@@ -35,7 +35,7 @@ def test_a_socket_left_by_a_dead_daemon_is_replaced(rundir: Path) -> None:
 
 def test_a_socket_that_another_daemon_serves_is_left(rundir: Path) -> None:
     first = OwnSocket(rundir / "s", 0o600)
-    with pytest.raises(ConfigError, match="another slurmjcd serves it: stop that one or set daemon.run_dir"):
+    with pytest.raises(ConfigError, match=r"another slurmjcd serves it: stop that one or set daemon\.run_dir"):
         OwnSocket(rundir / "s", 0o600)
     with socket.socket(socket.AF_UNIX) as client:
         client.connect(str(rundir / "s"))
