@@ -104,19 +104,38 @@ static bool may_hold(const struct jc_segment *s, const struct jc_record *rec)
            (s->backward || s->day >= jc_day_of(since));
 }
 
+static void note_day(struct jc_putter *p, int64_t day)
+{
+    p->day = jc_host.resize(p->day, (p->days + 1) * sizeof(*p->day));
+    p->day[p->days++] = day;
+}
+
+/* The days are asked for once a batch; nobody else adds any meanwhile. */
+static void note_days(struct jc_putter *p)
+{
+    int db = RedisModule_GetSelectedDb(p->ctx);
+    int64_t day = 0;
+
+    if (p->day)
+        return;
+    p->day = jc_host.alloc(sizeof(*p->day));
+    while ((day = jc_store_next_day(db, p->prefix, day)) != JC_NO_DAY)
+        note_day(p, day++);
+}
+
 /*
  * Looks for another report of rec's run on other days. An earlier one is taken
  * out; false when there is a later one, which rec must not replace. *ttl grows
  * to the other's.
  */
 static bool displace(struct jc_putter *p, const struct jc_record *rec,
-                     uint64_t *ttl, bool *replaced)
+                     uint64_t *ttl)
 {
-    int db = RedisModule_GetSelectedDb(p->ctx);
     int64_t own = jc_day_of(rec->number[JC_FIELD_END].value);
 
-    for (int64_t day = jc_store_next_day(db, p->prefix, 0); day != JC_NO_DAY;
-         day = jc_store_next_day(db, p->prefix, day + 1)) {
+    note_days(p);
+    for (size_t i = 0; i < p->days; i++) {
+        int64_t day = p->day[i];
         struct jc_segment *s;
         struct jc_put_target *t;
         struct jc_place place;
@@ -128,27 +147,25 @@ static bool displace(struct jc_putter *p, const struct jc_record *rec,
         if (day > own)
             return false;
         t = target_of(p, day);
-        other = jc_block_code(t->s->order[place.block], place.row, JC_COL_TTL);
+        other = jc_block_code(s->order[place.block], place.row, JC_COL_TTL);
         *ttl = !*ttl || !other ? 0 : *ttl > other ? *ttl : other;
-        jc_segment_remove(t->s, place);
+        jc_segment_remove(s, place);
         t->changed = true;
-        *replaced = true;
     }
     return true;
 }
 
 /* A new day has begun: pack the others, most of which get no more jobs. */
-static void seal_others(struct jc_putter *p, int64_t day)
+static struct jc_segment *begin_day(struct jc_putter *p, int64_t day)
 {
-    int db = RedisModule_GetSelectedDb(p->ctx);
-
-    for (int64_t d = jc_store_next_day(db, p->prefix, 0); d != JC_NO_DAY;
-         d = jc_store_next_day(db, p->prefix, d + 1)) {
-        struct jc_segment *s = d == day ? NULL : peek(p, d);
+    for (size_t i = 0; i < p->days; i++) {
+        struct jc_segment *s = peek(p, p->day[i]);
 
         if (s)
             jc_segment_seal(s);
     }
+    note_day(p, day);
+    return jc_segment_new(day);
 }
 
 void jc_putter_store(struct jc_putter *p, const struct jc_record *rec,
@@ -156,17 +173,15 @@ void jc_putter_store(struct jc_putter *p, const struct jc_record *rec,
 {
     int64_t day = jc_day_of(rec->number[JC_FIELD_END].value);
     struct jc_put_target *t;
-    bool replaced = false;
 
-    if (!displace(p, rec, &ttl, &replaced))
+    if (!displace(p, rec, &ttl))
         return;
-    t = target_of(p, day);
-    if (!t->s) {
-        seal_others(p, day);
-        t = target_of(p, day); /* peeking may have moved it */
-        t->s = jc_segment_new(day);
-        t->changed = true;
+    if (!target_of(p, day)->s) {
+        struct jc_segment *s = begin_day(p, day);
+
+        target_of(p, day)->s = s;
     }
+    t = target_of(p, day);
     if (jc_segment_put(t->s, rec, ttl) != JC_PUT_KNOWN) {
         p->stored++;
         t->changed = true;
@@ -213,6 +228,10 @@ void jc_putter_done(struct jc_putter *p)
     }
     if (p->target)
         jc_host.free(p->target);
+    if (p->day)
+        jc_host.free(p->day);
     p->target = NULL;
+    p->day = NULL;
+    p->days = 0;
     p->targets = p->room = 0;
 }

@@ -14,6 +14,8 @@ struct jc_putter {
     struct jc_put_target *target; /* sorted by day */
     size_t targets;
     size_t room;
+    int64_t *day;     /* of every segment there may be; NULL: not asked yet */
+    size_t days;
     long long stored; /* new, or replaced an earlier report */
 };
 

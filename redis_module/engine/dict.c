@@ -6,7 +6,8 @@
 #define CHUNK_MAX UINT32_C(65536) /* offsets have 16 bits */
 #define CHUNK_MIN UINT32_C(64)
 #define CHUNKS_MAX UINT32_C(65535)
-#define IDS_MAX UINT32_C(0x7fffffff)
+#define IDS_MAX UINT32_C(0xfffffe) /* id + 1 has 24 bits in a slot */
+#define SLOT_ID UINT32_C(0xffffff)
 
 void jc_dict_free(struct jc_dict *d)
 {
@@ -46,28 +47,35 @@ static uint64_t hash_of(struct jc_slice s)
     return jc_hash_bytes(s.p, s.n, jc_host.hash_seed);
 }
 
-static uint32_t *slot_of(const struct jc_dict *d, struct jc_slice s)
+static bool holds(const struct jc_dict *d, uint32_t id, struct jc_slice s)
 {
-    uint32_t mask = d->slots - 1;
-    uint32_t at = (uint32_t)hash_of(s) & mask;
+    struct jc_slice have = jc_dict_get(d, id);
 
-    for (; d->slot[at]; at = (at + 1) & mask) {
-        struct jc_slice have = jc_dict_get(d, d->slot[at] - 1);
+    return have.n == s.n && !memcmp(have.p, s.p, s.n);
+}
 
-        if (have.n == s.n && !memcmp(have.p, s.p, s.n))
+/* The slot of s or the free one it would take. */
+static uint32_t *slot_of(const struct jc_dict *d, struct jc_slice s,
+                         uint64_t hash)
+{
+    uint32_t mask = d->slots - 1, at = (uint32_t)hash & mask;
+    uint32_t tag = (uint32_t)(hash >> 56) << 24;
+
+    for (; d->slot[at]; at = (at + 1) & mask)
+        if (((d->slot[at] ^ tag) & ~SLOT_ID) == 0 &&
+            holds(d, (d->slot[at] & SLOT_ID) - 1, s))
             break;
-    }
     return &d->slot[at];
 }
 
 uint32_t jc_dict_find(const struct jc_dict *d, struct jc_slice s)
 {
-    uint32_t *slot;
+    uint32_t slot;
 
     if (!d->slots)
         return JC_DICT_NONE;
-    slot = slot_of(d, s);
-    return *slot ? *slot - 1 : JC_DICT_NONE;
+    slot = *slot_of(d, s, hash_of(s));
+    return slot ? (slot & SLOT_ID) - 1 : JC_DICT_NONE;
 }
 
 static void grow_slots(struct jc_dict *d)
@@ -77,11 +85,12 @@ static void grow_slots(struct jc_dict *d)
 
     memset(slot, 0, slots * sizeof(*slot));
     for (uint32_t id = 0; id < d->count; id++) {
-        uint32_t at = (uint32_t)hash_of(jc_dict_get(d, id)) & mask;
+        uint64_t hash = hash_of(jc_dict_get(d, id));
+        uint32_t at = (uint32_t)hash & mask;
 
         while (slot[at])
             at = (at + 1) & mask;
-        slot[at] = id + 1;
+        slot[at] = (uint32_t)(hash >> 56) << 24 | (id + 1);
     }
     if (d->slot)
         jc_host.free(d->slot);
@@ -110,13 +119,17 @@ static void make_room(struct jc_dict *d, uint32_t n)
 uint32_t jc_dict_add(struct jc_dict *d, struct jc_slice s)
 {
     uint32_t *slot, n = length_bytes(s.n) + s.n;
+    uint64_t hash;
     uint8_t *p;
 
+    if (d->count && holds(d, d->last, s))
+        return d->last;
+    hash = hash_of(s);
     if ((uint64_t)d->count * 4 >= (uint64_t)d->slots * 3)
         grow_slots(d);
-    slot = slot_of(d, s);
+    slot = slot_of(d, s, hash);
     if (*slot)
-        return *slot - 1;
+        return d->last = (*slot & SLOT_ID) - 1;
     if (d->count >= IDS_MAX || d->chunks >= CHUNKS_MAX)
         return JC_DICT_NONE;
     make_room(d, n);
@@ -135,8 +148,9 @@ uint32_t jc_dict_add(struct jc_dict *d, struct jc_slice s)
         *p++ = (uint8_t)(n | 0x80);
     *p++ = (uint8_t)n;
     memcpy(p, s.p, s.n);
-    *slot = ++d->count;
-    return d->count - 1;
+    d->last = d->count++;
+    *slot = (uint32_t)(hash >> 56) << 24 | d->count;
+    return d->last;
 }
 
 bool jc_dict_crowded(const struct jc_dict *d)

@@ -21,8 +21,9 @@ struct jc_dict {
     uint32_t *ref;     /* id -> chunk << 16 | offset */
     uint32_t count;
     uint32_t refs;     /* room in ref */
-    uint32_t *slot;    /* hash table of id + 1 */
+    uint32_t *slot;    /* hash table: 8 bits of hash, 24 of id + 1 */
     uint32_t slots;    /* a power of two, or 0 */
+    uint32_t last;     /* id asked for last: neighbours are alike */
 };
 
 void jc_dict_free(struct jc_dict *d);
