@@ -59,7 +59,7 @@ class Client:
         self.reader = hiredis.Reader()
 
     def send(self, *words: Word) -> None:
-        self.socket.sendall(hiredis.pack_command(words))
+        self.socket.sendall(hiredis.pack_command(words))  # type: ignore[arg-type]  # its stub says one word
 
     def read(self) -> Any:
         """The next reply; an error reply is raised."""
