@@ -74,14 +74,16 @@ static void _connect(struct sender *sender)
 		return;
 	}
 	sender->link = LINK_HELLO;
+	sender->connected_ms = plog_now_ms();
 	_new_request(sender, REQUEST_HELLO);
 }
 
 /* ---- requests ---- */
 
-static bool _put_counters(struct sender *sender, struct source *source)
+static bool _put_counters(struct sender *sender, struct source *source,
+			  uint64_t end_seq)
 {
-	struct source_counters counters = source_counters(source);
+	struct source_counters counters = source_counters(source, end_seq);
 	struct resp *conn = &sender->conn;
 	char name[SOURCE_NAME_BYTES];
 	bool ok;
@@ -116,11 +118,11 @@ static bool _tell_counters(struct sender *sender)
 		bool due = source->ring &&
 			   (!source->told_ms ||
 			    (now - source->told_ms >= TELL_MS) ||
-			    (source_counters(source).dropped !=
+			    (source_counters(source, 0).dropped !=
 			     source->told_dropped));
 
 		if (due && (sender->request_count < MAX_IN_FLIGHT) &&
-		    !_put_counters(sender, source))
+		    !_put_counters(sender, source, 0))
 			return false;
 	}
 	return true;
@@ -304,7 +306,8 @@ static void _resume(struct sender *sender)
 				   (unsigned long long) lost);
 		source_count_lost(source, lost);
 		if (lost && source->ring)
-			(void) _put_counters(sender, source);
+			(void) _put_counters(sender, source,
+					     sender->hole_end.at.seq);
 		if (lost)
 			source_give_up(source, &sender->hole_end);
 		else

@@ -143,6 +143,15 @@ static void _rescan(struct ring *ring)
 	ring->tail.pos = last_offset + last_bytes;
 	if (!first)
 		ring->tail.pos = ring->head.pos = 0;
+	for (; ring->tail.pos < ring->head.pos; ring->tail.pos += RING_ALIGN) {
+		const struct ring_rec_head *head =
+			_valid_at(ring, ring->tail.pos % ring->size);
+
+		if (head && (head->seq >= ring->tail.seq)) {
+			ring->tail.seq = head->seq;
+			break;
+		}
+	}
 	ring->tail.base_seq = ring->tail.seq - 1;
 	ring->tail.base_dropped = ring->head.dropped + ring->tail.lost;
 	ring->tail.base_spilled = ring->tail.spilled;

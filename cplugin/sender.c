@@ -147,12 +147,15 @@ static void _release_sources(struct sender *sender)
 
 /* ---- a daemon that stays away ---- */
 
+static bool _may_spill(const struct sender *sender)
+{
+	return sender->config.state_dir[0] && _spill_bytes(sender);
+}
+
 static void _spill(struct sender *sender, uint64_t keep)
 {
 	struct source *own = &sender->sources[0];
 
-	if (!sender->config.state_dir[0] || !_spill_bytes(sender))
-		return;
 	if (source_spill(own, sender->config.state_dir, _spill_bytes(sender),
 			 keep)) {
 		sender->spill_retry_ms = 0;
@@ -173,8 +176,9 @@ static void _spill_if_needed(struct sender *sender)
 	struct ring *ring = sender->sources[0].ring;
 	int64_t now = plog_now_ms();
 
-	if ((ring_used(ring) < ring->size / 2) ||
+	if ((ring_used(ring) < ring->size / 2) || !_may_spill(sender) ||
 	    (now - sender->progress_ms < SPILL_AFTER_MS) ||
+	    (now - sender->connected_ms < SPILL_AFTER_MS) ||
 	    (now < sender->spill_retry_ms))
 		return;
 	/* replies still to come would speak of places that are gone */
@@ -273,7 +277,7 @@ static void _finish(struct sender *sender)
 	sender->request_count = 0;
 	/* tmpfs does not outlive the host, StateSaveLocation does */
 	if (!source_empty(&sender->sources[0]) &&
-	    ring_used(sender->sources[0].ring))
+	    ring_used(sender->sources[0].ring) && _may_spill(sender))
 		_spill(sender, 0);
 	_log_drops(sender);
 	for (int i = 0; i < sender->source_count; i++)

@@ -153,19 +153,22 @@ extern uint64_t source_wire_end(const struct source *source)
 	return next - source->base_seq;
 }
 
-extern struct source_counters source_counters(const struct source *source)
+extern struct source_counters source_counters(const struct source *source,
+					      uint64_t end_seq)
 {
 	const struct ring *ring = source->ring;
 	struct source_counters counters = { 0 };
 	uint64_t dropped;
+	uint64_t taken = end_seq ? end_seq - source->base_seq - 1 :
+			 source_wire_end(source) - 1;
 
 	if (!ring) {
-		counters.attempted = source_wire_end(source) - 1;
+		counters.attempted = taken;
 		counters.spilled = counters.attempted;
 		return counters;
 	}
 	dropped = atomic_load(&ring->dropped) - ring->tail.base_dropped;
-	counters.attempted = source_wire_end(source) - 1 + dropped;
+	counters.attempted = taken + dropped;
 	counters.dropped = dropped + ring->tail.lost;
 	counters.spilled = ring->tail.spilled - ring->tail.base_spilled;
 	counters.last_dropped_job = atomic_load(&ring->last_dropped_job);

@@ -61,7 +61,12 @@ extern bool source_empty(const struct source *source);
 /* The sequence number the next record of the hook will get, on the wire. */
 extern uint64_t source_wire_end(const struct source *source);
 
-extern struct source_counters source_counters(const struct source *source);
+/*
+ * With end_seq as of a generation that ends before that record, with 0 as of one
+ * that goes on.
+ */
+extern struct source_counters source_counters(const struct source *source,
+					      uint64_t end_seq);
 
 /* Counts records that will never be delivered, in this generation. */
 extern void source_count_lost(struct source *source, uint64_t lost);

@@ -49,7 +49,7 @@ static uint32_t id_offset;
 static const char *log_path;
 static double linger_s;
 static const char *conf_dir = "/tmp";
-static bool quiet_end;
+static bool quiet_end, from_commands;
 static int cpu = -1;
 static char *state_dir = (char *) "", *cluster = (char *) "bench";
 static int log_fd = -1;
@@ -78,6 +78,10 @@ static const char usage[] =
 "  --log FILE           oracle: after each success append a line\n"
 "                       '<n> <job id> <sha256 of the record>', O_DSYNC\n"
 "  --linger S           seconds to wait behind the last call before fini\n"
+"  --commands           take commands from standard input instead, one a line,\n"
+"                       of the first plugin; each is answered with one line:\n"
+"                       'call N' with '<calls so far> <failed so far>',\n"
+"                       'location TEXT', 'fini', 'init' with 'ok'\n"
 "  --no-fini            end with _exit, as a reconfigure ends slurmctld\n"
 "\n"
 "The record whose sum the log has is the one that is stored: reference users\n"
@@ -137,7 +141,6 @@ static void *_symbol(const struct plugin *plugin, const char *name)
 static void _load(struct plugin *plugin)
 {
 	const uint32_t *version;
-	int (*plugin_init)(void);
 
 	if (!plugin->path)
 		_die(2, "--plugin %s=FILE is missing", plugin->name);
@@ -148,26 +151,37 @@ static void _load(struct plugin *plugin)
 		_die(1, "%s is for Slurm %u.%02u.%u, this driver for "
 		     SLURM_VERSION_STRING, plugin->path, *version >> 16,
 		     *version >> 8 & 0xff, *version & 0xff);
-	plugin_init = _symbol(plugin, "init");
 	plugin->set_location = _symbol(plugin, "jobcomp_p_set_location");
 #ifdef HAVE_RECORD_JOB_END
 	plugin->record = _symbol(plugin, "jobcomp_p_record_job_end");
 #else
 	plugin->record = _symbol(plugin, "jobcomp_p_log_record");
 #endif
+	plugin->ns = calloc(calls ? calls : 1, sizeof(*plugin->ns));
+	if (!plugin->ns)
+		_die(1, "no memory for %llu calls", (unsigned long long) calls);
+}
+
+static int _set_location(struct plugin *plugin, char *loc)
+{
+	plugin->loc = slurm_conf.job_comp_loc = loc;
+#if SLURM_VERSION_NUMBER < SLURM_VERSION_NUM(23, 2, 0)
+	return plugin->set_location(loc);
+#else
+	return plugin->set_location();
+#endif
+}
+
+static void _init_plugin(struct plugin *plugin)
+{
+	int (*plugin_init)(void) = _symbol(plugin, "init");
+
 	slurm_conf.job_comp_loc = plugin->loc;
 	slurm_conf.job_comp_params = plugin->params;
 	if (plugin_init() != SLURM_SUCCESS)
 		_die(1, "%s: init failed", plugin->path);
-#if SLURM_VERSION_NUMBER < SLURM_VERSION_NUM(23, 2, 0)
-	if (plugin->set_location(plugin->loc) != SLURM_SUCCESS)
-#else
-	if (plugin->set_location() != SLURM_SUCCESS)
-#endif
+	if (_set_location(plugin, plugin->loc) != SLURM_SUCCESS)
 		_die(1, "%s: set_location failed", plugin->path);
-	plugin->ns = calloc(calls ? calls : 1, sizeof(*plugin->ns));
-	if (!plugin->ns)
-		_die(1, "no memory for %llu calls", (unsigned long long) calls);
 }
 
 static void _unload(struct plugin *plugin)
@@ -288,6 +302,43 @@ static void _run(struct hook_job *job)
 	}
 }
 
+static void _obey(struct plugin *plugin, struct hook_job *job)
+{
+	static char line[PATH_MAX];
+	unsigned long long n;
+
+	while (fgets(line, sizeof(line), stdin)) {
+		line[strcspn(line, "\n")] = '\0';
+		if (sscanf(line, "call %llu", &n) == 1) {
+			int64_t start = _now_ns();
+
+			for (uint64_t k = 0; (k < n) && (plugin->calls < calls);
+			     k++) {
+				_pace(start, k);
+				_call(plugin, job,
+				      first_index + plugin->calls);
+			}
+			printf("%llu %llu\n",
+			       (unsigned long long) plugin->calls,
+			       (unsigned long long) plugin->failed);
+		} else if (!strncmp(line, "location ", 9)) {
+			if (_set_location(plugin, strdup(line + 9)) !=
+			    SLURM_SUCCESS)
+				_die(1, "set_location failed");
+			puts("ok");
+		} else if (!strcmp(line, "fini")) {
+			_unload(plugin);
+			puts("ok");
+		} else if (!strcmp(line, "init")) {
+			_init_plugin(plugin);
+			puts("ok");
+		} else {
+			_die(2, "unknown command %s", line);
+		}
+		fflush(stdout);
+	}
+}
+
 /* ---- what came out ---- */
 
 static int _by_value(const void *a, const void *b)
@@ -360,6 +411,7 @@ static void _arguments(int argc, char **argv)
 		{ "linger", required_argument, NULL, 'i' },
 		{ "no-fini", no_argument, NULL, 'x' },
 		{ "conf-dir", required_argument, NULL, 'd' },
+		{ "commands", no_argument, NULL, 'm' },
 		{ "help", no_argument, NULL, 'h' },
 		{ NULL, 0, NULL, 0 },
 	};
@@ -418,6 +470,9 @@ static void _arguments(int argc, char **argv)
 		case 'd':
 			conf_dir = optarg;
 			break;
+		case 'm':
+			from_commands = true;
+			break;
 		case 'h':
 			fputs(usage, stdout);
 			exit(0);
@@ -456,14 +511,19 @@ int main(int argc, char **argv)
 	/* plugins ask by this name whether they are in slurmctld */
 	log_init((char *) "slurmctld", log_options, 0, NULL);
 	_configure_slurm();
-	for (int i = 0; i < plugin_count; i++)
+	for (int i = 0; i < plugin_count; i++) {
 		_load(&plugins[i]);
+		_init_plugin(&plugins[i]);
+	}
 	if (log_path &&
 	    ((log_fd = open(log_path, O_WRONLY | O_CREAT | O_APPEND | O_DSYNC |
 			    O_CLOEXEC, 0600)) < 0))
 		_die(1, "can't open %s: %s", log_path, strerror(errno));
 	_use_cpu(); /* behind init: the plugin's threads run where they like */
-	_run(&job);
+	if (from_commands)
+		_obey(&plugins[0], &job);
+	else
+		_run(&job);
 	_report();
 	linger.tv_sec = (time_t) linger_s;
 	linger.tv_nsec = (long) ((linger_s - (double) linger.tv_sec) * 1e9);

@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: MIT
+"""What the hook makes of a job, held against schema/vectors.json."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+from typing import Any
+
+import msgpack
+import pytest
+
+from tests.harness.paths import CMAKE_BUILD, ROOT
+
+VECTORS = [v for v in json.loads((ROOT / "schema" / "vectors.json").read_text()) if "slurm" in v]
+FIELDS = [f["name"] for f in json.loads((ROOT / "schema" / "record.json").read_text())["fields"]]
+#: Slurm's names for numbers, of slurm.h.
+NAMES = {
+    "NO_VAL": 0xFFFFFFFE, "NO_VAL16": 0xFFFE, "INFINITE": 0xFFFFFFFF, "FAIL_EXIT_CODE": 24,
+    "JOB_PENDING": 0, "JOB_RUNNING": 1, "JOB_COMPLETE": 3, "JOB_CANCELLED": 4, "JOB_FAILED": 5,
+}  # fmt: skip
+JOB_RESIZING, JOB_COMPLETING, JOB_REQUEUE = 0x2000, 0x8000, 0x400
+TEXTS = {
+    "user_name", "name", "partition", "account", "wckey", "resv_name", "state_desc", "nodes", "tres_fmt_req_str",
+    "tres_fmt_alloc_str", "comment", "admin_comment", "system_comment", "container", "licenses", "alloc_node", "mcs_label",
+    "qos", "details.work_dir", "details.features", "details.std_in", "details.std_out", "details.std_err",
+    "details.orig_dependency", "details.exc_nodes", "details.submit_line",
+}  # fmt: skip
+NOW = 1_800_000_000
+ORDINARY = VECTORS[0]["slurm"]
+
+
+def lines(job: dict[str, Any], prefix: str = "") -> list[str]:
+    """The job as encode_job reads it."""
+    found = []
+    for key, value in job.items():
+        if isinstance(value, dict) and set(value) == {"repeat"}:
+            value = value["repeat"][0] * value["repeat"][1]
+        if value is None:
+            continue
+        if key == "details":
+            found += lines(value, "details.")
+        elif key == "qos_ptr":
+            found += lines({"qos": value["name"]})
+        elif prefix + key in TEXTS:
+            found.append(f"{prefix}{key} {value.encode(errors='surrogateescape').hex()}")
+        elif key != "assoc_ptr":
+            found.append(f"{prefix}{key} {NAMES.get(value, value)}")
+    return found
+
+
+def encode(job: dict[str, Any], cluster: str = "c1") -> tuple[int, int, bytes]:
+    """Where the user's and the group's names go, and the record."""
+    done = subprocess.run(
+        [CMAKE_BUILD / "tests" / "cplugin_encode_job", cluster, str(NOW)],
+        input="\n".join(lines(job)) + "\n", capture_output=True, text=True, timeout=30, check=True,
+    )  # fmt: skip
+    user_at, group_at, record = done.stdout.split()
+    return int(user_at), int(group_at), bytes.fromhex(record)
+
+
+def fields(**changes: Any) -> dict[str, Any]:
+    """The record's fields of the ordinary job with changes; details={...} changes its details."""
+    details = {**ORDINARY["details"], **changes.pop("details", {})}
+    record = encode({**ORDINARY, **changes, "details": details})[2]
+    return dict(zip(FIELDS, msgpack.unpackb(record, unicode_errors="surrogateescape"), strict=True))
+
+
+@pytest.mark.parametrize("vector", VECTORS, ids=lambda v: v["name"])
+def test_job_becomes_the_bytes_of_its_vector(vector: dict[str, Any]) -> None:
+    record = encode(vector["slurm"])[2]
+    if "hex" in vector:
+        assert record.hex() == vector["hex"]
+    else:
+        assert (len(record), hashlib.sha256(record).hexdigest()) == (vector["size"], vector["sha256"])
+
+
+def test_names_that_slurm_lacks_are_marked_for_the_sender() -> None:
+    user_at, group_at, record = encode({**ORDINARY, "user_name": None})
+    named = record[:user_at] + b"\xa3ada" + record[user_at + 1 : group_at] + b"\xa5staff" + record[group_at + 1 :]
+    before, after = msgpack.unpackb(record), msgpack.unpackb(named)
+    assert [(name, old, new) for name, old, new in zip(FIELDS, before, after, strict=True) if old != new] == [
+        ("user", None, "ada"),
+        ("group", None, "staff"),
+    ]
+
+
+def test_a_known_user_is_not_marked() -> None:
+    user_at, group_at, record = encode(ORDINARY)
+    assert user_at == 0
+    assert record[group_at - 4 : group_at + 1] == b"\xa3ada\xc0"
+
+
+def test_job_cancelled_while_pending_never_started() -> None:
+    """slurmctld sets start and end to the moment of the cancellation; it has no nodes."""
+    record = fields(
+        job_state="JOB_CANCELLED", start_time=NOW, end_time=NOW, nodes=None, total_nodes=0, total_cpus=0,
+        details={"min_nodes": 4, "min_cpus": 16},
+    )  # fmt: skip
+    assert (record["start"], record["end"], record["nodes"]) == (0, NOW, None)
+    assert (record["node_count"], record["cpu_count"]) == (4, 16)
+
+
+def test_job_that_asks_for_no_nodes_runs_without() -> None:
+    record = fields(nodes=None, total_nodes=0, details={"min_nodes": 0})
+    assert record["start"] == ORDINARY["start_time"]
+
+
+def test_resize_ends_a_record_now() -> None:
+    record = fields(job_state=1 | JOB_RESIZING, end_time=NOW + 3600)
+    assert (record["state"], record["extra"]["state_flags"]) == (1, JOB_RESIZING)
+    assert (record["start"], record["end"]) == (ORDINARY["start_time"], NOW)
+
+
+def test_second_resize_begins_at_the_first() -> None:
+    record = fields(job_state=1 | JOB_RESIZING, resize_time=NOW - 60)
+    assert (record["start"], record["end"]) == (NOW - 60, NOW)
+    assert record["extra"]["orig_start"] == ORDINARY["start_time"]
+
+
+def test_completing_is_no_outcome() -> None:
+    record = fields(job_state=3 | JOB_COMPLETING)
+    assert record["state"] == 3
+    assert "state_flags" not in record["extra"]
+
+
+def test_requeue_is_an_outcome() -> None:
+    assert fields(job_state=JOB_REQUEUE | JOB_COMPLETING)["extra"]["state_flags"] == JOB_REQUEUE
+
+
+def test_job_without_end_ends_now() -> None:
+    assert fields(end_time=0)["end"] == NOW
+
+
+def test_empty_strings_are_absent() -> None:
+    record = fields(account="", resv_name="", details={"work_dir": "", "std_out": ""})
+    assert (record["account"], record["reservation"], record["work_dir"]) == (None, None, None)
+    assert "std_out" not in record["extra"]
+
+
+@pytest.mark.parametrize("letter", ["é", "€", "😀"])
+@pytest.mark.parametrize("shift", range(4))
+def test_cut_never_splits_a_letter(letter: str, shift: int) -> None:
+    name = fields(name="x" * shift + letter * 10000)["name"]
+    assert len(name.encode()) <= 16384
+    assert name == "x" * shift + letter * ((16384 - shift) // len(letter.encode()))
+
+
+def test_cut_of_bytes_that_are_no_text_is_at_the_limit() -> None:
+    name = fields(name="\udc80" * 20000)["name"]
+    assert len(name) == 16384
