@@ -138,10 +138,8 @@ static void _set_ids(struct job_encoding *enc, const job_record_t *job_ptr)
 		_set_number_32(enc, JC_FIELD_HET_JOB_OFFSET,
 			       job_ptr->het_job_offset);
 	}
-#ifdef HAVE_SLUID
-	if (job_ptr->sluid)
-		_set_number(enc, JC_FIELD_SLUID, job_ptr->sluid);
-#endif
+	if (JOB_SLUID(job_ptr))
+		_set_number(enc, JC_FIELD_SLUID, JOB_SLUID(job_ptr));
 	_set_number(enc, JC_FIELD_UID, job_ptr->user_id);
 	_set_number(enc, JC_FIELD_GID, job_ptr->group_id);
 	_set_number(enc, JC_FIELD_RESTART_COUNT, job_ptr->restart_cnt);

@@ -29,6 +29,9 @@ EXPORTED const uint32_t plugin_version = SLURM_VERSION_NUMBER;
 static struct sender_config config;
 static struct ring *ring;     /* NULL outside slurmctld */
 static struct sender *sender; /* NULL while no thread could be started */
+#ifdef HAVE_RECORD_JOB_END
+static uint64_t started_jobs;
+#endif
 
 static void _to_slurm_log(enum plog_level level, const char *line)
 {
@@ -101,6 +104,10 @@ EXPORTED extern FINI_TYPE fini(void)
 		ring_close(ring);
 	sender = NULL;
 	ring = NULL;
+#ifdef HAVE_RECORD_JOB_END
+	debug("%s: %llu jobs were reported as started", plugin_type,
+	      (unsigned long long) started_jobs);
+#endif
 	FINI_RETURN;
 }
 
@@ -166,12 +173,13 @@ EXPORTED extern int jobcomp_p_record_job_end(job_record_t *job_ptr,
 	return _record_job(job_ptr);
 }
 
-/* Completed jobs are what is kept; a start is accepted and left at that. */
+/* Completed jobs are what is kept; a start is accepted and counted. */
 EXPORTED extern int jobcomp_p_record_job_start(job_record_t *job_ptr,
 					       uint32_t event)
 {
 	(void) job_ptr;
 	(void) event;
+	started_jobs++;
 	return SLURM_SUCCESS;
 }
 #else

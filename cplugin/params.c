@@ -112,6 +112,9 @@ static void _set_option(struct params *params, const char *option, size_t len)
 			    1, 3600);
 	else if (!equals && _is(option, key_len, "store_script"))
 		params->store_script = true;
+	else if (!equals && (_is(option, key_len, "enable_job_finish") ||
+			     _is(option, key_len, "enable_job_start")))
+		; /* Slurm's own, from 25.05 on */
 	else
 		plog_error("JobCompParams: unknown option %s, expected ring_dir=, ring_mib=, spill_mib=, timeout= or store_script",
 			   _shown(shown, option, len));

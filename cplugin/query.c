@@ -48,6 +48,8 @@ static struct query_reply *_root(const redisReadTask *task, int type,
 			.type = type,
 			.elements = elements,
 		};
+	else if (query->fetching && (type != REDIS_REPLY_STRING))
+		query->bad = "it is no string";
 	return &query->reply;
 }
 

@@ -121,6 +121,8 @@ extern jobcomp_job_rec_t *query_row(const char *bytes, size_t size,
 	start = _time(&record, JC_FIELD_START);
 	end = _time(&record, JC_FIELD_END);
 	row->jobid = _number(&record, JC_FIELD_JOB_ID);
+	if (record.number[JC_FIELD_SLUID].known)
+		SET_ROW_SLUID(row, record.number[JC_FIELD_SLUID].value);
 	row->uid = _number(&record, JC_FIELD_UID);
 	row->gid = _number(&record, JC_FIELD_GID);
 	row->uid_name = _text(&record, JC_FIELD_USER);

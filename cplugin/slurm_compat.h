@@ -74,9 +74,14 @@ typedef __typeof__(*((job_record_t *) NULL)->details) jc_job_details_t;
 #define JOB_FAILED_NODE(job) ((void) (job), (const char *) NULL)
 #endif
 
-/* 26.05 gives every job a SLUID. */
+/* 26.05 gives every job a SLUID; before that there is none. */
 #if SLURM_VERSION_NUMBER >= SLURM_VERSION_NUM(26, 5, 0)
-#define HAVE_SLUID 1
+#include "src/common/sluid.h"
+#define JOB_SLUID(job) ((uint64_t) (job)->step_id.sluid)
+#define SET_ROW_SLUID(row, value) ((row)->sluid = sluid2str(value))
+#else
+#define JOB_SLUID(job) ((void) (job), (uint64_t) 0)
+#define SET_ROW_SLUID(row, value) ((void) (row), (void) (value))
 #endif
 
 /* 23.11 can ask for a range of array tasks at once. */

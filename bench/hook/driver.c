@@ -5,7 +5,6 @@
  * Also the oracle of the fault tests: after each call that returned success it
  * can write what was promised into a log that survives it.
  */
-#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
@@ -19,27 +18,10 @@
 
 #include "job_record.h"
 #include "jobs.h"
+#include "plugin.h"
 #include "sha256.h"
 
-#define MAX_PLUGINS 8
 #define RECORD_ROOM ((size_t) 2 << 20)
-
-struct plugin {
-	const char *name;
-	char *path;
-	char *loc;
-	char *params;
-	void *handle;
-	int (*set_location)(SET_LOCATION_ARGS);
-#ifdef HAVE_RECORD_JOB_END
-	int (*record)(job_record_t *job_ptr, uint32_t event);
-#else
-	int (*record)(job_record_t *job_ptr);
-#endif
-	uint32_t *ns; /* of each call */
-	uint64_t calls;
-	uint64_t failed;
-};
 
 static struct plugin plugins[MAX_PLUGINS];
 static int plugin_count;
@@ -89,139 +71,12 @@ static const char usage[] =
 "Exit status: 0, also when calls failed (they are counted); 1 when a plugin\n"
 "can't be loaded; 2 for wrong arguments.\n";
 
-static void __attribute__((noreturn, format(printf, 2, 3)))
-_die(int status, const char *fmt, ...)
-{
-	va_list ap;
-
-	va_start(ap, fmt);
-	fputs("driver: ", stderr);
-	vfprintf(stderr, fmt, ap);
-	fputc('\n', stderr);
-	va_end(ap);
-	exit(status);
-}
-
 static int64_t _now_ns(void)
 {
 	struct timespec ts;
 
 	clock_gettime(CLOCK_MONOTONIC, &ts);
 	return (int64_t) ts.tv_sec * 1000000000 + ts.tv_nsec;
-}
-
-/* ---- plugins ---- */
-
-static struct plugin *_named(char *argument, char **value)
-{
-	char *equals = strchr(argument, '=');
-
-	if (!equals)
-		_die(2, "%s is not of the form NAME=VALUE", argument);
-	*equals = '\0';
-	*value = equals + 1;
-	for (int i = 0; i < plugin_count; i++)
-		if (!strcmp(plugins[i].name, argument))
-			return &plugins[i];
-	if (plugin_count == MAX_PLUGINS)
-		_die(2, "more than %d plugins", MAX_PLUGINS);
-	plugins[plugin_count].name = argument;
-	return &plugins[plugin_count++];
-}
-
-static void *_symbol(const struct plugin *plugin, const char *name)
-{
-	void *symbol = dlsym(plugin->handle, name);
-
-	if (!symbol)
-		_die(1, "%s has no %s", plugin->path, name);
-	return symbol;
-}
-
-static void _load(struct plugin *plugin)
-{
-	const uint32_t *version;
-
-	if (!plugin->path)
-		_die(2, "--plugin %s=FILE is missing", plugin->name);
-	if (!(plugin->handle = dlopen(plugin->path, RTLD_LAZY)))
-		_die(1, "%s", dlerror());
-	version = _symbol(plugin, "plugin_version");
-	if (*version != SLURM_VERSION_NUMBER)
-		_die(1, "%s is for Slurm %u.%02u.%u, this driver for "
-		     SLURM_VERSION_STRING, plugin->path, *version >> 16,
-		     *version >> 8 & 0xff, *version & 0xff);
-	plugin->set_location = _symbol(plugin, "jobcomp_p_set_location");
-#ifdef HAVE_RECORD_JOB_END
-	plugin->record = _symbol(plugin, "jobcomp_p_record_job_end");
-#else
-	plugin->record = _symbol(plugin, "jobcomp_p_log_record");
-#endif
-	plugin->ns = calloc(calls ? calls : 1, sizeof(*plugin->ns));
-	if (!plugin->ns)
-		_die(1, "no memory for %llu calls", (unsigned long long) calls);
-}
-
-static int _set_location(struct plugin *plugin, char *loc)
-{
-	plugin->loc = slurm_conf.job_comp_loc = loc;
-#if SLURM_VERSION_NUMBER < SLURM_VERSION_NUM(23, 2, 0)
-	return plugin->set_location(loc);
-#else
-	return plugin->set_location();
-#endif
-}
-
-static void _init_plugin(struct plugin *plugin)
-{
-	int (*plugin_init)(void) = _symbol(plugin, "init");
-
-	slurm_conf.job_comp_loc = plugin->loc;
-	slurm_conf.job_comp_params = plugin->params;
-	if (plugin_init() != SLURM_SUCCESS)
-		_die(1, "%s: init failed", plugin->path);
-	if (_set_location(plugin, plugin->loc) != SLURM_SUCCESS)
-		_die(1, "%s: set_location failed", plugin->path);
-}
-
-static void _unload(struct plugin *plugin)
-{
-	FINI_TYPE (*plugin_fini)(void) = _symbol(plugin, "fini");
-
-	(void) plugin_fini();
-}
-
-/*
- * Some plugins have Slurm read its configuration, so there is one: as small as
- * it can be, in a file that is gone again at once.
- */
-static void _configure_slurm(void)
-{
-	char path[PATH_MAX], *plugin_dir, *slash;
-	int fd;
-
-	snprintf(path, sizeof(path), "%s/driver-slurm.conf-XXXXXX", conf_dir);
-	fd = mkstemp(path);
-
-	/* Slurm's own plugins lie where the ones under test do */
-	plugin_dir = strdup(plugins[plugin_count - 1].path ?
-			    plugins[plugin_count - 1].path : "");
-	if ((slash = strrchr(plugin_dir, '/')))
-		*slash = '\0';
-	if ((fd < 0) ||
-	    (dprintf(fd, "ClusterName=%s\nSlurmctldHost=localhost\n"
-		     "SelectType=select/linear\nPluginDir=%s%s%s\n"
-		     "NodeName=localhost\n", cluster, SLURM_PLUGINS,
-		     *plugin_dir ? ":" : "", plugin_dir) < 0))
-		_die(1, "can't write %s: %s", path, strerror(errno));
-	(void) close(fd);
-	free(plugin_dir);
-	setenv("SLURM_CONF", path, 1);
-	if (slurm_conf_init(path) != SLURM_SUCCESS)
-		_die(1, "Slurm does not read %s", path);
-	(void) unlink(path);
-	slurm_conf.cluster_name = cluster;
-	slurm_conf.state_save_location = state_dir;
 }
 
 /* ---- calls ---- */
@@ -235,15 +90,15 @@ static void _log_promise(const struct plugin *plugin,
 	int n;
 
 	if (!record && !(record = malloc(RECORD_ROOM)))
-		_die(1, "no memory");
+		driver_die(1, "no memory");
 	if (!job_record_encode(job_ptr, cluster, 0, record, RECORD_ROOM,
 			       &head))
-		_die(1, "JobId=%u does not fit a record", job_ptr->job_id);
+		driver_die(1, "JobId=%u does not fit a record", job_ptr->job_id);
 	sha256_hex(record, head.len, hex);
 	n = snprintf(line, sizeof(line), "%llu %u %s\n",
 		     (unsigned long long) plugin->calls, job_ptr->job_id, hex);
 	if (write(log_fd, line, (size_t) n) != n)
-		_die(1, "can't write %s: %s", log_path, strerror(errno));
+		driver_die(1, "can't write %s: %s", log_path, strerror(errno));
 }
 
 static void _call(struct plugin *plugin, struct hook_job *job, uint64_t index)
@@ -322,18 +177,18 @@ static void _obey(struct plugin *plugin, struct hook_job *job)
 			       (unsigned long long) plugin->calls,
 			       (unsigned long long) plugin->failed);
 		} else if (!strncmp(line, "location ", 9)) {
-			if (_set_location(plugin, strdup(line + 9)) !=
+			if (jobcomp_plugin_set_location(plugin, strdup(line + 9)) !=
 			    SLURM_SUCCESS)
-				_die(1, "set_location failed");
+				driver_die(1, "set_location failed");
 			puts("ok");
 		} else if (!strcmp(line, "fini")) {
-			_unload(plugin);
+			jobcomp_plugin_unload(plugin);
 			puts("ok");
 		} else if (!strcmp(line, "init")) {
-			_init_plugin(plugin);
+			jobcomp_plugin_start(plugin);
 			puts("ok");
 		} else {
-			_die(2, "unknown command %s", line);
+			driver_die(2, "unknown command %s", line);
 		}
 		fflush(stdout);
 	}
@@ -380,6 +235,23 @@ static void _report(void)
 
 /* ---- arguments ---- */
 
+static struct plugin *_named(char *argument, char **value)
+{
+	char *equals = strchr(argument, '=');
+
+	if (!equals)
+		driver_die(2, "%s is not of the form NAME=VALUE", argument);
+	*equals = '\0';
+	*value = equals + 1;
+	for (int i = 0; i < plugin_count; i++)
+		if (!strcmp(plugins[i].name, argument))
+			return &plugins[i];
+	if (plugin_count == MAX_PLUGINS)
+		driver_die(2, "more than %d plugins", MAX_PLUGINS);
+	plugins[plugin_count].name = argument;
+	return &plugins[plugin_count++];
+}
+
 static uint64_t _number(const char *option, const char *text)
 {
 	char *end;
@@ -388,7 +260,7 @@ static uint64_t _number(const char *option, const char *text)
 	errno = 0;
 	n = strtoull(text, &end, 10);
 	if (errno || *end || !*text || (*text == '-'))
-		_die(2, "--%s %s is not a whole number", option, text);
+		driver_die(2, "--%s %s is not a whole number", option, text);
 	return n;
 }
 
@@ -482,9 +354,9 @@ static void _arguments(int argc, char **argv)
 		}
 	}
 	if ((optind < argc) || !plugin_count || !rounds)
-		_die(2, "at least one --plugin NAME=FILE and one round, see --help");
+		driver_die(2, "at least one --plugin NAME=FILE and one round, see --help");
 	if (log_path && (plugin_count > 1))
-		_die(2, "--log is for one plugin");
+		driver_die(2, "--log is for one plugin");
 	if (reference_count < first_index + calls)
 		reference_count = first_index + calls;
 }
@@ -498,7 +370,7 @@ static void _use_cpu(void)
 	CPU_ZERO(&set);
 	CPU_SET((unsigned) cpu, &set);
 	if (sched_setaffinity(0, sizeof(set), &set))
-		_die(1, "can't run on CPU %d: %s", cpu, strerror(errno));
+		driver_die(1, "can't run on CPU %d: %s", cpu, strerror(errno));
 }
 
 int main(int argc, char **argv)
@@ -510,15 +382,16 @@ int main(int argc, char **argv)
 	_arguments(argc, argv);
 	/* plugins ask by this name whether they are in slurmctld */
 	log_init((char *) "slurmctld", log_options, 0, NULL);
-	_configure_slurm();
+	driver_configure_slurm(plugins, plugin_count, cluster, state_dir,
+			       conf_dir);
 	for (int i = 0; i < plugin_count; i++) {
-		_load(&plugins[i]);
-		_init_plugin(&plugins[i]);
+		jobcomp_plugin_load(&plugins[i], calls);
+		jobcomp_plugin_start(&plugins[i]);
 	}
 	if (log_path &&
 	    ((log_fd = open(log_path, O_WRONLY | O_CREAT | O_APPEND | O_DSYNC |
 			    O_CLOEXEC, 0600)) < 0))
-		_die(1, "can't open %s: %s", log_path, strerror(errno));
+		driver_die(1, "can't open %s: %s", log_path, strerror(errno));
 	_use_cpu(); /* behind init: the plugin's threads run where they like */
 	if (from_commands)
 		_obey(&plugins[0], &job);
@@ -531,6 +404,6 @@ int main(int argc, char **argv)
 	if (quiet_end)
 		_exit(0);
 	for (int i = 0; i < plugin_count; i++)
-		_unload(&plugins[i]);
+		jobcomp_plugin_unload(&plugins[i]);
 	return 0;
 }

@@ -136,8 +136,13 @@ class FakeDaemon:
         command = request[0].upper()
         if command == b"SLURMJC.HELLO":
             return (
-                b"*6\r\n" + bulk(b"server") + bulk(b"fake/1") + bulk(b"protocol") + b":1\r\n"
-                + bulk(b"max_request_bytes") + b":%d\r\n" % self.max_request_bytes
+                b"*6\r\n"
+                + bulk(b"server")
+                + bulk(b"fake/1")
+                + bulk(b"protocol")
+                + b":1\r\n"
+                + bulk(b"max_request_bytes")
+                + b":%d\r\n" % self.max_request_bytes
             )
         if command == b"SLURMJC.PUT":
             return self.put(request)

@@ -25,7 +25,9 @@ def sums(daemon: FakeDaemon) -> list[str]:
 def settle(site: Site, daemon: FakeDaemon) -> None:
     """Waits until the daemon has every promised record, then checks that it has nothing else and each once."""
     promised = site.promised()
-    wait_until(lambda: len(daemon.records()) >= len(promised), what=lambda: f"{len(daemon.records())} of {len(promised)}")
+    wait_until(
+        lambda: len(daemon.records()) >= len(promised), what=lambda: f"{len(daemon.records())} of {len(promised)}"
+    )
     assert Counter(sums(daemon)) == Counter(promised)
 
 
@@ -201,7 +203,9 @@ def test_request_stays_within_what_the_daemon_takes(site: Site) -> None:
     assert max(sum(map(len, r)) for r in puts) < 65536
 
 
-@pytest.mark.parametrize("reply", [b"+OK\r\n", b"*0\r\n", b"$-1\r\n", b"HTTP/1.1 400 Bad Request\r\n", b"\x00\xff", b"*1000000000\r\n"])
+@pytest.mark.parametrize(
+    "reply", [b"+OK\r\n", b"*0\r\n", b"$-1\r\n", b"HTTP/1.1 400 Bad Request\r\n", b"\x00\xff", b"*1000000000\r\n"]
+)
 def test_strange_reply_ends_the_connection_not_the_delivery(site: Site, reply: bytes) -> None:
     daemon = site.daemon()
     strange = [reply]

@@ -10,5 +10,7 @@ from tests.harness.paths import CMAKE_BUILD
 
 @pytest.mark.parametrize("name", ["params", "ring", "ring_dir", "spill"])
 def test_part(name: str) -> None:
-    done = subprocess.run([CMAKE_BUILD / "tests" / f"cplugin_test_{name}"], capture_output=True, text=True, timeout=100, check=False)
+    done = subprocess.run(
+        [CMAKE_BUILD / "tests" / f"cplugin_test_{name}"], capture_output=True, text=True, timeout=100, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr

@@ -1,0 +1,309 @@
+# SPDX-License-Identifier: MIT
+"""sacct -c: what it asks the daemon, what it prints of the answer, and how it ends when there is no whole answer."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import msgpack
+import pytest
+
+from tests.cplugin.fake_daemon import FakeDaemon, array, bulk
+from tests.harness.paths import PLUGIN
+from tests.harness.slurm_conf import slurm_plugin_dir
+
+DAY = 1_700_006_400  # 2023-11-15T00:00:00Z
+RECORD: list[Any] = [
+    1, 1001, None, None, None, None, None, 1000, 1001, "ada", "staff", "solve", "c1", "batch", "physics", "normal", 1,
+    "w1", "maint", 3, 0, 0, 0, DAY, DAY + 1, DAY + 60, DAY + 3660, 120, 2, 8, "n[1-2]", "cpu=8,node=2", "cpu=8,node=2",
+    "/home/ada", "gpu", 7, 0, {},
+]  # fmt: skip
+POSITION = {"job_id": 1, "user": 9, "name": 11, "state": 19, "exit_code": 21, "derived": 22, "submit": 23, "eligible": 24,
+            "start": 25, "end": 26, "limit": 27, "nodes": 30, "extra": 37}  # fmt: skip
+
+
+def record(**changes: Any) -> bytes:
+    """A record with some fields changed."""
+    fields = list(RECORD)
+    for name, value in changes.items():
+        fields[POSITION[name]] = value
+    return msgpack.packb(fields)
+
+
+class Sacct:
+    """sacct on a configuration of its own, with a daemon that answers FETCH with `pages`."""
+
+    def __init__(self, directory: Path) -> None:
+        plugins = directory / "plugins"
+        plugins.mkdir()
+        shutil.copy(PLUGIN, plugins)
+        self.sockets = directory / "sock"
+        self.sockets.mkdir()
+        self.conf = directory / "slurm.conf"
+        self.params = ""
+        self._plugins = plugins
+        self.daemon = FakeDaemon(self.sockets / "query.sock")
+        self.daemon.query = self._answer
+        self.pages: list[bytes] = []
+
+    def _answer(self, request: list[bytes]) -> bytes:
+        if request[0] == b"SLURMJC.MATCH":
+            return bulk(b"job:mat:1") if self.pages else b"$-1\r\n"
+        return self.pages.pop(0) if self.pages else b"*0\r\n"
+
+    def run(self, *args: str, tz: str = "UTC", **env: str) -> subprocess.CompletedProcess[str]:
+        self.conf.write_text(
+            f"ClusterName=c1\nSlurmctldHost=localhost\nNodeName=n1\nPluginDir={self._plugins}:{slurm_plugin_dir()}\n"
+            f"JobCompType=jobcomp/redis\nJobCompLoc={self.sockets}\nJobCompParams=timeout=1,{self.params}\n"
+        )
+        return subprocess.run(
+            ["sacct", "-c", *args], capture_output=True, text=True, timeout=30, check=False,
+            env={"PATH": os.environ["PATH"], "SLURM_CONF": str(self.conf), "TZ": tz, **env},
+        )  # fmt: skip
+
+    def row(self, blob: bytes, columns: str, **env: str) -> list[str]:
+        """The columns of one job."""
+        self.pages = [array([blob])]
+        done = self.run("-nP", "-o", columns, **env)
+        assert (done.returncode, done.stderr) == (0, "")
+        return done.stdout.rstrip("\n").split("|")
+
+    def criteria(self, *args: str) -> dict[bytes, list[bytes]]:
+        """What MATCH was asked for; times are left out unless asked for."""
+        self.daemon.requests.clear()
+        done = self.run("-S", "2023-11-15", "-E", "2023-11-16", *args)
+        assert (done.returncode, done.stderr) == (0, "")
+        (match,) = [r for r in self.daemon.requests if r[0] == b"SLURMJC.MATCH"]
+        found: dict[bytes, list[bytes]] = {}
+        for name, value in zip(match[2::2], match[3::2], strict=True):
+            found.setdefault(name, []).append(value)
+        return found
+
+
+@pytest.fixture
+def sacct(rundir: Path) -> Sacct:
+    sacct = Sacct(rundir)
+    sacct.daemon.start()
+    return sacct
+
+
+# ---- rows
+
+
+def test_every_column_that_sacct_has_a_field_for(sacct: Sacct) -> None:
+    columns = {
+        "jobid": "1001", "uid": "1000", "user": "ada", "gid": "1001", "jobname": "solve", "cluster": "c1",
+        "partition": "batch", "account": "physics", "qos": "normal", "wckey": "w1", "reservation": "maint",
+        "state": "COMPLETED", "exitcode": "0:0", "derivedexitcode": "0:0", "eligible": "2023-11-15T00:00:01",
+        "start": "2023-11-15T00:01:00", "end": "2023-11-15T01:01:00", "elapsed": "01:00:00", "elapsedraw": "3600",
+        "timelimit": "02:00:00", "nnodes": "2", "alloccpus": "8", "nodelist": "n[1-2]", "workdir": "/home/ada",
+    }  # fmt: skip
+    assert dict(zip(columns, sacct.row(record(), ",".join(columns)), strict=True)) == columns
+
+
+@pytest.mark.parametrize(
+    ("changes", "state"),
+    [
+        ({"state": 5}, "FAILED"), ({"state": 4}, "CANCELLED"), ({"state": 6}, "TIMEOUT"), ({"state": 11}, "OUT_OF_MEMORY"),
+        ({"state": 1, "extra": {"state_flags": 0x2000}}, "RESIZING"),
+        ({"state": 0, "extra": {"state_flags": 0x400}}, "REQUEUED"),
+        ({"state": 3, "extra": {"state_flags": 0x10000}}, "COMPLETED"),
+    ],
+)  # fmt: skip
+def test_state(sacct: Sacct, changes: dict[str, Any], state: str) -> None:
+    assert sacct.row(record(**changes), "state") == [state]
+
+
+@pytest.mark.parametrize(
+    ("status", "shown", "derived"),
+    [(768, "3:0", "3:0"), (9, "0:9", "0:9"), (137 << 8, "9:0", "137:0"), (None, "0:0", "0:0")],
+)
+def test_exit_codes_as_sacct_shows_them_from_slurmdbd(
+    sacct: Sacct, status: int | None, shown: str, derived: str
+) -> None:
+    assert sacct.row(record(exit_code=status, derived=status), "exitcode,derivedexitcode") == [shown, derived]
+
+
+@pytest.mark.parametrize(
+    ("limit", "shown"),
+    [(1, "00:01:00"), (1500, "1-01:00:00"), ("UNLIMITED", "UNLIMITED"), ("Partition_Limit", "Partition_Limit")],
+)
+def test_time_limit(sacct: Sacct, limit: Any, shown: str) -> None:
+    assert sacct.row(record(limit=limit), "timelimit") == [shown]
+
+
+@pytest.mark.parametrize("tz", ["UTC", "America/New_York", "Asia/Kolkata"])
+def test_job_that_never_ran(sacct: Sacct, tz: str) -> None:
+    blob = record(state=4, start=0, eligible=0, nodes=None)
+    assert sacct.row(blob, "start,eligible,elapsed,nodelist", tz=tz) == [
+        "Unknown",
+        "Unknown",
+        "00:00:00",
+        "None assigned",
+    ]
+
+
+@pytest.mark.parametrize("fmt", ["standard", "relative", "%s", "%a"])
+def test_times_do_not_depend_on_how_sacct_prints_them(sacct: Sacct, fmt: str) -> None:
+    (shown,) = sacct.row(record(), "end", SLURM_TIME_FORMAT=fmt)
+    if fmt == "%s":
+        assert shown == str(DAY + 3660)
+
+
+def test_both_hours_of_the_clock_change_are_told_apart(sacct: Sacct) -> None:
+    """2023-11-05 01:30 came twice in New York, an hour apart."""
+    times = [
+        sacct.row(record(end=end), "end", tz="America/New_York", SLURM_TIME_FORMAT="%s")
+        for end in (1699162200, 1699165800)
+    ]
+    assert times == [["1699162200"], ["1699165800"]]
+
+
+def test_rows_come_page_by_page_in_order(sacct: Sacct) -> None:
+    sacct.pages = [array([record(job_id=n) for n in range(first, first + 500)]) for first in (1, 501, 1001)]
+    done = sacct.run("-nP", "-o", "jobid")
+    assert done.stdout.split() == [str(n) for n in range(1, 1501)]
+    assert done.returncode == 0
+
+
+def test_last_run_of_a_job_unless_all_are_asked_for(sacct: Sacct) -> None:
+    runs = [
+        record(job_id=1, submit=DAY, end=DAY + 10, state=0, extra={"state_flags": 0x400}),
+        record(job_id=2, submit=DAY, end=DAY + 15),
+        record(job_id=1, submit=DAY + 10, end=DAY + 20, state=1, extra={"state_flags": 0x2000}),
+        record(job_id=1, submit=DAY + 10, end=DAY + 30, state=5),
+    ]
+    for args, ids in (((), ["2", "1", "1"]), (("-D",), ["1", "2", "1", "1"])):
+        sacct.pages = [array(runs)]
+        assert sacct.run("-nP", "-o", "jobid", *args).stdout.split() == ids
+
+
+def test_nothing_matches_is_no_error(sacct: Sacct) -> None:
+    done = sacct.run("-n")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+# ---- questions
+
+
+def test_window(sacct: Sacct) -> None:
+    found = sacct.criteria()
+    assert (found[b"start"], found[b"end"]) == ([b"%d" % DAY], [b"%d" % (DAY + 86400)])
+
+
+@pytest.mark.parametrize(
+    ("args", "name", "values"),
+    [
+        (("-j", "100,101_5,102+1"), b"job", [b"100,101_5,102+1"]),
+        (("-u", "0"), b"uid", [b"0"]),
+        (("--uid", "root"), b"uid", [b"0"]),
+        (("-g", "0"), b"gid", [b"0"]),
+        (("-s", "CD,F,CA"), b"state", [b"3,5,4"]),
+        (("-A", "a,b"), b"account", [b"a", b"b"]),
+        (("-r", "batch,long"), b"partition", [b"batch", b"long"]),
+        (("--name", "x,y z"), b"name", [b"x", b"y z"]),
+        (("-W", "w"), b"wckey", [b"w"]),
+        (("-N", "n[1-3,7]"), b"node", [b"n[1-3,7]"]),
+        (("-i", "2-4"), b"nodes_count", [b"2-4"]),
+        (("-i", "2"), b"nodes_count", [b"2"]),
+        (("-I", "8-16"), b"cpus_count", [b"8-16"]),
+        (("-k", "10", "-K", "1:00:00"), b"time_limit", [b"10-60"]),
+        (("-k", "10"), b"time_limit", [b"10"]),
+        (("-C", "gpu,fast"), b"constraint", [b"gpu", b"fast"]),
+        (("-M", "c1"), b"cluster", [b"c1"]),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_condition_becomes_a_criterion(sacct: Sacct, args: tuple[str, ...], name: bytes, values: list[bytes]) -> None:
+    assert sorted(sacct.criteria(*args)[name]) == sorted(values)
+
+
+def test_a_user_asks_for_their_own_jobs(sacct: Sacct) -> None:
+    """sacct itself adds the caller's uid, unless it is root's."""
+    assert b"uid" not in sacct.criteria("-a")
+
+
+def test_long_list_of_ids_in_one_question(sacct: Sacct) -> None:
+    ids = ",".join(map(str, range(1, 15001)))
+    assert sacct.criteria("-j", ids)[b"job"] == [ids.encode()]
+
+
+def test_what_the_store_cannot_answer_is_refused(sacct: Sacct) -> None:
+    done = sacct.run("-x", "17")
+    assert done.returncode == 1
+    assert "can't be selected by association ids" in done.stderr
+
+
+# ---- no whole answer
+
+
+def failed(done: subprocess.CompletedProcess[str], why: str) -> None:
+    """One line that says why, a status that says so too, and no rows."""
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1
+    assert done.stderr.startswith("sacct: error: can't read completed jobs from /")
+    assert why in done.stderr
+    assert done.stdout == ""
+
+
+def test_no_daemon(sacct: Sacct) -> None:
+    sacct.daemon.stop()
+    failed(sacct.run("-n"), "can't connect: No such file or directory")
+
+
+def test_no_one_behind_the_socket(sacct: Sacct) -> None:
+    sacct.daemon.stop()
+    sacct.daemon.path.write_text("")
+    failed(sacct.run("-n"), "can't connect: Connection refused")
+
+
+@pytest.mark.parametrize("command", [b"SLURMJC.HELLO", b"SLURMJC.MATCH", b"SLURMJC.FETCH"])
+def test_daemon_that_falls_silent(sacct: Sacct, command: bytes) -> None:
+    sacct.pages = [array([record()])]
+    reply = sacct.daemon._reply
+    sacct.daemon._reply = lambda request: b"" if request[0] == command else reply(request)  # type: ignore[method-assign]
+    before = time.monotonic()
+    failed(sacct.run("-n"), "no answer in time")
+    assert time.monotonic() - before >= 1
+
+
+@pytest.mark.parametrize("error", [b"-UNAVAILABLE Redis is away\r\n", b"-NOPERM no\r\n", b"-LIMIT 1000 jobs\r\n"])
+def test_error_in_the_middle_of_the_rows(sacct: Sacct, error: bytes) -> None:
+    sacct.pages = [array([record(job_id=n) for n in range(1, 100)]), error]
+    failed(sacct.run("-n"), error[1:].decode().strip())
+
+
+def test_connection_that_ends_in_the_middle_of_a_page(sacct: Sacct) -> None:
+    page = array([record(job_id=n) for n in range(1, 100)])
+    for cut in (1, 10, 100, len(page) // 2, len(page) - 1):
+        sacct.pages = [page, page[:cut] + FakeDaemon.CLOSE]
+        failed(sacct.run("-n"), "the daemon closed the connection")
+
+
+@pytest.mark.parametrize(
+    "page", [b"$3\r\nabc\r\n", b":1\r\n", b"hello\r\n", b"$-1\r\n", array([b"\xc0"]), array([b""]), b"*1\r\n:5\r\n"]
+)
+def test_answer_that_makes_no_sense(sacct: Sacct, page: bytes) -> None:
+    sacct.pages = [array([record()]), page]
+    failed(sacct.run("-n"), "")
+
+
+def test_old_daemon(sacct: Sacct) -> None:
+    reply = sacct.daemon._reply
+    sacct.daemon._reply = lambda request: (  # type: ignore[method-assign]
+        b"-NOPROTO this daemon speaks protocol 2\r\n" if request[0] == b"SLURMJC.HELLO" else reply(request)
+    )
+    failed(sacct.run("-n"), "NOPROTO this daemon speaks protocol 2")
+
+
+def test_bad_settings_are_said_on_stderr_and_do_no_harm(sacct: Sacct) -> None:
+    sacct.params = "bogus=1"
+    sacct.pages = [array([record()])]
+    done = sacct.run("-nP", "-o", "jobid")
+    assert (done.returncode, done.stdout) == (0, "1001\n")
+    assert "unknown option bogus=1" in done.stderr
