@@ -106,7 +106,9 @@ class Daemon:
 
     async def _start_ingest(self) -> None:
         config = self.config
-        listener = self._listener("ingest", config.ingest_socket, config.ingest.mode)
+        # where systemd doesn't do it, SlurmUser gets its socket from a daemon that runs as root
+        owner = slurm_uid(config) if os.geteuid() == 0 else None
+        listener = self._listener("ingest", config.ingest_socket, config.ingest.mode, owner)
         self.spool = await Spool.open(
             config.spool_path,
             max_bytes=config.spool.max_bytes,
@@ -148,11 +150,11 @@ class Daemon:
         uids = {0, os.geteuid(), slurm_uid(config)}
         return AccessPolicy(private=private, operators=config.access.operators, operator_uids=uids)
 
-    def _listener(self, name: str, path: Any, mode: int) -> socket.socket:
+    def _listener(self, name: str, path: Path, mode: int, owner: int | None = None) -> socket.socket:
         passed = self._passed.pop(name, None)
         if passed is not None:
             return passed
-        own = OwnSocket(path, mode)
+        own = OwnSocket(path, mode, owner)
         self._own_sockets.append(own)
         return own.socket
 

@@ -19,8 +19,11 @@ _BACKLOG: Final = 512
 class OwnSocket:
     """A listening Unix socket and the lock that says whose it is."""
 
-    def __init__(self, path: Path, mode: int) -> None:
+    def __init__(self, path: Path, mode: int, owner: int | None = None) -> None:
         """Bind and listen.
+
+        Args:
+            owner: uid the socket is given to, which only root can do; None for ourselves.
 
         Raises:
             ConfigError: the path can't be used; the text says what would be right.
@@ -29,7 +32,7 @@ class OwnSocket:
         self._lock = self._take_lock(path)
         try:
             self._remove_stale(path)
-            self.socket = self._bind(path, mode)
+            self.socket = self._bind(path, mode, owner)
         except BaseException:
             os.close(self._lock)
             raise
@@ -58,11 +61,13 @@ class OwnSocket:
             path.unlink()
 
     @staticmethod
-    def _bind(path: Path, mode: int) -> socket.socket:
+    def _bind(path: Path, mode: int, owner: int | None) -> socket.socket:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         old_umask = os.umask(0o777 & ~mode)  # so that the socket never has another mode than this
         try:
             sock.bind(str(path))
+            if owner is not None:
+                os.chown(path, owner, -1, follow_symlinks=False)
             sock.listen(_BACKLOG)
         except OSError as exc:
             sock.close()

@@ -97,7 +97,7 @@ class StoreLink:
         """The next reply; an error reply is raised as one of ours."""
         try:
             return await self._connection.read_response(disable_decoding=True, timeout=timeout_s)
-        except exceptions.ResponseError as exc:
+        except (exceptions.ResponseError, exceptions.BusyLoadingError, exceptions.AuthenticationError) as exc:
             raise translate(exc, self.address, has_module=self._has_module) from exc
         except (exceptions.RedisError, OSError, TimeoutError) as exc:
             raise Unavailable(f"connection to Redis at {self.address} lost: {_text(exc)}") from exc

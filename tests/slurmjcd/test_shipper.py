@@ -16,6 +16,7 @@ import pytest
 from slurmjcd import protocol
 from slurmjcd.batch import Intake
 from slurmjcd.config import Config, RedisSection
+from slurmjcd.errors import Unavailable
 from slurmjcd.metrics import Metrics
 from slurmjcd.shipper import Shipper
 from slurmjcd.spool import Spool
@@ -256,6 +257,75 @@ async def test_a_redis_that_hangs_holds_and_heals(shipping: Shipping) -> None:
     shipping.redis.process.send(signal.SIGCONT)
     await shipping.shipped()
     assert shipping.stored() == jobs(1, 30)
+
+
+async def test_questions_are_unavailable_until_lost_records_are_back(
+    shipping: Shipping, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shipping.start()
+    await shipping.take_jobs(1, 30)
+    await shipping.shipped()
+    assert shipping.shipper.why_incomplete() is None
+    reasons: list[str | None] = []
+    real = Shipper._put_was_taken
+
+    def look(self: Shipper, sent: Any, reply: object) -> None:
+        reasons.append(self.why_incomplete())
+        real(self, sent, reply)
+
+    monkeypatch.setattr(Shipper, "_put_was_taken", look)
+    with shipping.redis.client() as client:
+        client.flushall()
+    await shipping.take_jobs(31, 31)
+    await shipping.until(lambda: shipping.watermark() == 31, "the watermark")
+    assert reasons[0] == "Redis lost jobs and gets them again, 30 records are to come"
+    assert shipping.shipper.why_incomplete() is None
+
+
+async def test_the_rights_that_are_documented_are_enough(
+    tmp_path: Path, rundir: Path, shipping: Shipping, make_redis: MakeRedis
+) -> None:
+    acl = rundir / "users.acl"
+    commands = "+slurmjc.match +slurmjc.fetch +slurmjc.get +slurmjc.agg +slurmjc.info +ping"
+    acl.write_text(
+        "user default off\n"
+        f"user w on >{'w' * 10} resetchannels -@all +slurmjc.put {commands} +wait %RW~job\n"
+        f"user r on >{'r' * 10} resetchannels -@all {commands} %R~job\n"
+    )
+    redis = make_redis("secured", options={"aclfile": str(acl)}, ready_without_login=True)
+    secrets = {}
+    for name in ("w", "r"):
+        secrets[name] = tmp_path / name
+        secrets[name].write_text(name * 10 + "\n")
+        secrets[name].chmod(0o600)
+    shipping.redis = redis
+    settings = {"user": "w", "password_file": secrets["w"], "reader_user": "r", "reader_password_file": secrets["r"]}
+    shipping.start(**settings)
+    await shipping.take_jobs(1, 3)
+    await shipping.shipped()
+    store = Store(Config(redis=RedisSection(address=redis.address, **settings)))
+    async with store.reader() as link:
+        assert await link.call(b"SLURMJC.MATCH", b"job", b"q") is not None
+        assert len(await link.call(b"SLURMJC.FETCH", b"job", b"q", b"10", b"RECORDS")) == 3
+        with pytest.raises(Unavailable, match="no permissions"):
+            await link.call(b"SLURMJC.PUT", b"job", b"RECORDS", b"")
+    await store.close()
+
+
+async def test_a_wrong_password_is_held_with_one_clear_line(
+    tmp_path: Path, rundir: Path, shipping: Shipping, make_redis: MakeRedis
+) -> None:
+    acl = rundir / "users.acl"
+    acl.write_text("user default off\nuser w on >right -@all +@all ~*\n")
+    shipping.redis = make_redis("secured", options={"aclfile": str(acl)}, ready_without_login=True)
+    secret = tmp_path / "secret"
+    secret.write_text("wrong")
+    secret.chmod(0o600)
+    shipping.start(user="w", password_file=secret)
+    await shipping.until(lambda: "invalid username-password pair" in shipping.shipper.status, "the refusal")
+    await shipping.stop()
+    shipping.start()
+    await shipping.until(lambda: "Authentication required" in shipping.shipper.status, "the refusal")
 
 
 async def test_a_server_without_the_module_is_refused_in_one_line(

@@ -21,6 +21,13 @@ def test_the_socket_has_its_mode_and_accepts(rundir: Path, mode: int) -> None:
     assert not (rundir / "s").exists()
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_the_socket_is_given_to_its_owner(rundir: Path) -> None:
+    own = OwnSocket(rundir / "s", 0o600, 12345)
+    assert ((rundir / "s").stat().st_uid, (rundir / "s").stat().st_mode & 0o777) == (12345, 0o600)
+    own.close()
+
+
 def test_the_umask_is_as_before(rundir: Path) -> None:
     before = os.umask(0o027)
     OwnSocket(rundir / "s", 0o666).close()
