@@ -7,7 +7,10 @@
 #include "task.h"
 #include "upstream.h"
 
-#define REPLY_BYTES 1048576 /* a reply is closed past this */
+#define REPLY_BYTES 1048576 /* a reply is closed past this ... */
+#define UPSTREAM_ROWS 500   /* ... but upstream's clients lose what is missing
+                               of the 500 they ask for ... */
+#define UPSTREAM_BYTES 67108864 /* ... so up to this they get them */
 
 struct fetching {
     struct jc_open_query *q;
@@ -34,6 +37,15 @@ static void take(struct fetching *f, const struct jc_segment *s,
     f->size[f->n++] = (uint32_t)jc_buffer_add_record(&f->raw, &rec);
 }
 
+static bool reply_full(const struct fetching *f)
+{
+    if (f->n == f->max)
+        return true;
+    if (f->records || f->n >= UPSTREAM_ROWS)
+        return f->raw.n >= REPLY_BYTES;
+    return f->raw.n >= UPSTREAM_BYTES;
+}
+
 static bool fetch_step(RedisModuleCtx *ctx, void *data)
 {
     struct fetching *f = data;
@@ -49,8 +61,7 @@ static bool fetch_step(RedisModuleCtx *ctx, void *data)
     step = jc_query_next(ctx, f->q, work_max, &s, &place, &key);
     while (step == JC_STEP_ROW) {
         take(f, s, place);
-        if (f->n == f->max || f->raw.n >= REPLY_BYTES ||
-            jc_scan_full(&f->q->scan))
+        if (reply_full(f) || jc_scan_full(&f->q->scan))
             break;
         step = jc_scan_next(&f->q->scan, s, now, work_max, &place);
     }
