@@ -329,11 +329,15 @@ class Shipper:
                 self._rewind(sent, exc.expected)
             case BadRecord():
                 await self._set_record_aside(sent, exc)
+            case Unavailable():
+                raise exc
             case _:
                 raise Unavailable(f"Redis at {self._store.address}: {exc}") from exc
 
     def _rewind(self, sent: Sent, expected: int) -> None:
         state = self._spool.state
+        if not 1 <= expected < sent.first:
+            raise Unavailable(f"Redis refused record {sent.first} and says that it expects {expected}: that can't be")
         log.warning("shipper: Redis expects record %d, not %d: going on from there", expected, sent.first)
         if expected <= state.shipped:
             self._replay(expected - 1)

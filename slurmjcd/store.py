@@ -30,6 +30,19 @@ log = logging.getLogger(__name__)
 
 _OUR_CODES: Final = re.compile(r"(OUTOFSEQ|BADRECORD) (\d+)(?: (.*))?", re.DOTALL)
 _CODE: Final = re.compile(r"[A-Z]{3,}(?= )")
+# codes that redis-py takes off the text; operators look for them
+_TAKEN_OFF: Final[tuple[tuple[type[Exception], str], ...]] = (
+    (exceptions.OutOfMemoryError, "OOM"),
+    (exceptions.BusyLoadingError, "LOADING"),
+    (exceptions.ReadOnlyError, "READONLY"),
+    (exceptions.NoPermissionError, "NOPERM"),
+    (exceptions.AuthenticationError, "NOAUTH"),
+    (exceptions.MasterDownError, "MASTERDOWN"),
+    (exceptions.ClusterDownError, "CLUSTERDOWN"),
+    (exceptions.TryAgainError, "TRYAGAIN"),
+    (exceptions.MovedError, "MOVED"),
+    (exceptions.AskError, "ASK"),
+)
 _READ_BYTES: Final = 256 * 1024
 _ANSWERS: Final = frozenset({"ERR", "NOQUERY", "LIMIT", "WRONGTYPE", "TOOBIG"})
 
@@ -127,7 +140,8 @@ def translate(exc: Exception, address: str, *, has_module: bool = False) -> Stor
     code = match[0] if (match := _CODE.match(text)) else "ERR"
     if type(exc) is exceptions.ResponseError and code in _ANSWERS:
         return Refused(text.removeprefix(f"{code} "), code=code)
-    return Unavailable(f"Redis at {address} doesn't take commands now: {text}")
+    taken_off = next((f"{name} " for kind, name in _TAKEN_OFF if isinstance(exc, kind)), "")
+    return Unavailable(f"Redis at {address} doesn't take commands now: {taken_off}{text}")
 
 
 def parse_info(reply: Any) -> StoreInfo:

@@ -16,11 +16,11 @@ import pytest
 from slurmjcd import protocol
 from slurmjcd.batch import Intake
 from slurmjcd.config import Config, RedisSection
-from slurmjcd.errors import Unavailable
+from slurmjcd.errors import OutOfSequence, Unavailable
 from slurmjcd.metrics import Metrics
 from slurmjcd.shipper import Shipper
 from slurmjcd.spool import Spool
-from slurmjcd.store import Store
+from slurmjcd.store import Store, StoreLink
 from tests.harness import RedisServer
 from tests.harness.ports import free_ports
 from tests.slurmjcd.jobs import job
@@ -337,9 +337,49 @@ async def test_a_server_without_the_module_is_refused_in_one_line(
     assert "\n" not in shipping.shipper.status
 
 
-async def test_durability_aof_is_refused_where_the_server_cant(shipping: Shipping) -> None:
+async def test_durability_aof_counts_what_is_on_disk_where_the_server_can_say_so(
+    shipping: Shipping, make_redis: MakeRedis
+) -> None:
+    shipping.redis = make_redis("aof", options={"appendonly": "yes"})
+    shipping.start(durability="aof")
+    await shipping.take_jobs(1, 30)
+    with shipping.redis.client() as client:
+        version = tuple(int(part) for part in client.info("server")["redis_version"].split(".")[:2])
+    if version < (7, 2):
+        await shipping.until(lambda: "redis.durability = 'aof' needs WAITAOF" in shipping.shipper.status, "the refusal")
+        return
+    await shipping.shipped()
+    shipping.redis.kill()
+    shipping.redis.start()
+    assert shipping.stored() == jobs(1, 30)
+
+
+async def test_durability_aof_is_refused_without_an_append_only_file(shipping: Shipping) -> None:
     shipping.start(durability="aof")
     await shipping.until(lambda: "redis.durability = 'aof' needs" in shipping.shipper.status, "the refusal")
+
+
+@pytest.mark.parametrize("answer", [1, 2, 10**20, 0, -3])
+async def test_a_sequence_number_that_cant_be_is_not_believed(
+    shipping: Shipping, monkeypatch: pytest.MonkeyPatch, answer: int
+) -> None:
+    shipping.start()
+    await shipping.take_jobs(1, 1)
+    await shipping.shipped()
+    wrong = [OutOfSequence(answer)]
+    real = StoreLink.receive
+
+    async def receive(self: StoreLink, **options: Any) -> Any:
+        reply = await real(self, **options)
+        if isinstance(reply, int) and wrong:
+            raise wrong.pop()
+        return reply
+
+    monkeypatch.setattr(StoreLink, "receive", receive)
+    await shipping.take_jobs(2, 9)
+    await shipping.shipped()
+    assert shipping.stored() == jobs(1, 9)
+    assert shipping.spool.state.lost == 0
 
 
 async def test_durability_replicas_counts_records_as_shipped_when_a_replica_has_them(

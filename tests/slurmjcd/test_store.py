@@ -38,24 +38,25 @@ def test_an_error_whose_code_the_client_took_off_is_about_the_request() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "kind"),
+    ("text", "kind", "shown"),
     [
-        ("command not allowed when used memory > 'maxmemory'.", exceptions.OutOfMemoryError),
-        ("Redis is loading the dataset in memory", exceptions.BusyLoadingError),
-        ("You can't write against a read only replica.", exceptions.ReadOnlyError),
-        ("Authentication required.", exceptions.AuthenticationError),
-        ("this user has no permissions", exceptions.NoPermissionError),
-        ("MISCONF Redis is configured to save RDB snapshots", exceptions.ResponseError),
-        ("NOREPLICAS Not enough good replicas to write.", exceptions.ResponseError),
-        ("BUSY Redis is busy running a script.", exceptions.ResponseError),
-        ("Link with MASTER is down", exceptions.MasterDownError),
-        ("CLUSTERDOWN The cluster is down", exceptions.ResponseError),
-        ("unknown command 'SLURMJC.PUT', with args beginning with: 'job'", exceptions.ResponseError),
+        ("command not allowed when used memory > 'maxmemory'.", exceptions.OutOfMemoryError, "OOM command not"),
+        ("Redis is loading the dataset in memory", exceptions.BusyLoadingError, "LOADING Redis is loading"),
+        ("You can't write against a read only replica.", exceptions.ReadOnlyError, "READONLY You can't"),
+        ("Authentication required.", exceptions.AuthenticationError, "NOAUTH Authentication"),
+        ("this user has no permissions", exceptions.NoPermissionError, "NOPERM this user"),
+        ("MISCONF Redis is configured to save RDB snapshots", exceptions.ResponseError, ": MISCONF Redis"),
+        ("NOREPLICAS Not enough good replicas to write.", exceptions.ResponseError, ": NOREPLICAS Not"),
+        ("BUSY Redis is busy running a script.", exceptions.ResponseError, ": BUSY Redis"),
+        ("Link with MASTER is down", exceptions.MasterDownError, "MASTERDOWN Link"),
+        ("The cluster is down", exceptions.ClusterDownError, "CLUSTERDOWN The cluster"),
+        ("unknown command 'SLURMJC.PUT', with args beginning with: 'job'", exceptions.ResponseError, "is older than"),
     ],
 )
-def test_everything_else_is_not_now(text: str, kind: type[Exception]) -> None:
+def test_everything_else_is_not_now(text: str, kind: type[Exception], shown: str) -> None:
     error = translated(text, kind)
     assert isinstance(error, Unavailable)
+    assert shown in str(error)
     assert "beginning with" not in str(error)
 
 
