@@ -35,7 +35,9 @@ class Process:
         self.name = Path(argv[0]).name
         self.log = log
         self.env = {**os.environ, **(env or {})}
-        self.cwd = cwd
+        # a core file, should there be one, goes where everything else of the run is
+        self.cwd = cwd or log.parent
+        self._ended_by_us = False
         self._popen: subprocess.Popen[bytes] | None = None
 
     @property
@@ -57,6 +59,7 @@ class Process:
         if self.running:
             raise RuntimeError(f"{self.name} is running already")
         self.log.parent.mkdir(parents=True, exist_ok=True)
+        self._ended_by_us = False
         with self.log.open("ab") as log:
             self._popen = subprocess.Popen(
                 self.argv,
@@ -89,22 +92,32 @@ class Process:
     def kill(self) -> None:
         """SIGKILL, and wait until it is gone."""
         if self._popen is not None:
+            self._ended_by_us = True
             self._popen.kill()
             self._popen.wait()
 
     def stop(self, timeout_s: float = 15.0) -> int | None:
-        """SIGTERM, then SIGKILL when that takes too long; returns the exit status, None if it never ran."""
+        """SIGTERM, then SIGKILL when that takes too long; returns the exit status, None if it never ran.
+
+        Raises:
+            RuntimeError: it had ended before, and nobody asked it to: a crash is never overlooked.
+        """
         if self._popen is None:
             return None
         if self._popen.poll() is None:
+            self._ended_by_us = True
             self._popen.send_signal(signal.SIGCONT)
             self._popen.terminate()
+        elif not self._ended_by_us:
+            self._ended_by_us = True
+            raise RuntimeError(f"{self.name} had ended with status {self._popen.returncode}:\n{self.log_tail()}")
         return self.wait(timeout_s)
 
     def wait(self, timeout_s: float = 15.0) -> int:
         """Wait for its end, with SIGKILL when that takes too long; returns the exit status."""
         if self._popen is None:
             raise RuntimeError(f"{self.name} was not started")
+        self._ended_by_us = True
         try:
             return self._popen.wait(scaled(timeout_s))
         except subprocess.TimeoutExpired:
