@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Any
 
 from slurmjcd import __version__
@@ -69,8 +68,7 @@ class Readiness:
 
     def _oldest_s(self) -> float:
         spool = self._daemon.spool
-        since = spool.state.unshipped_since if spool is not None else None
-        return round(time.monotonic() - since, 3) if since is not None else 0.0
+        return round(spool.ages.oldest_s, 3) if spool is not None else 0.0
 
     def refresh_metrics(self) -> None:
         """Set the gauges to what is true now."""

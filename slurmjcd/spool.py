@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from slurmjcd import protocol
+from slurmjcd.ages import Ages
 from slurmjcd.batch import Batch, Intake, Ring, cut
 from slurmjcd.errors import SpoolError, SpoolFull
 from slurmjcd.spooldb import Quarantined, SpoolDatabase, SpoolState, Window
@@ -36,6 +37,7 @@ class Spool:
         self.replay_s = replay_s
         self.replay_bytes = replay_bytes
         self.state = SpoolState()
+        self.ages = Ages()  # of what is not shipped
         self.arrived = asyncio.Event()  # set at each commit; the shipper clears it
         self._tail: deque[Batch] = deque()
         self._tail_bytes = 0
@@ -57,7 +59,7 @@ class Spool:
             spool._thread.shutdown(wait=False)
             raise
         if spool.state.backlog:
-            spool.state.unshipped_since = time.monotonic()
+            spool.ages.came(spool.state.last)
         return spool
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
@@ -88,9 +90,8 @@ class Spool:
         state.watermarks.update((intake.source, intake.last) for intake in intakes)
         state.rings.update(rings)
         if batches:
-            if not state.backlog:
-                state.unshipped_since = time.monotonic()
             state.last, state.bytes = batches[-1].last, state.bytes + size
+            self.ages.came(state.last)
             self._keep(batches)
             self.arrived.set()
 
@@ -117,8 +118,7 @@ class Spool:
         state.shipped = min(state.shipped, state.last)
         if changed:
             log.warning("spool: what a failed commit wrote is there after all; records up to %d", state.last)
-            if state.backlog and state.unshipped_since is None:
-                state.unshipped_since = time.monotonic()
+            self.ages.came(state.last)
             self.arrived.set()
             raise SpoolError("the spool's disk failed a moment ago: send again")
 
@@ -171,7 +171,7 @@ class Spool:
         """Records up to `seq` are in the store, as durably as configured. `trim` writes it down."""
         state = self.state
         state.shipped = max(state.shipped, min(seq, state.last))
-        state.unshipped_since = time.monotonic() if state.backlog else None
+        self.ages.went(state.shipped)
 
     def count_lost(self, records: int) -> None:
         """Count records that are gone for good. `trim` writes it down."""
@@ -181,8 +181,8 @@ class Spool:
         """The store holds records only up to `seq` now."""
         state = self.state
         state.shipped = max(min(state.shipped, seq), 0)
-        if state.backlog and state.unshipped_since is None:
-            state.unshipped_since = time.monotonic()
+        if state.backlog:
+            self.ages.came(state.last)
 
     async def skip_to(self, seq: int) -> None:
         """Number the next record `seq + 1`: the store knows numbers that this file doesn't (it was set back)."""

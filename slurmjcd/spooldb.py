@@ -38,7 +38,6 @@ class SpoolState:
     last: int = 0  # highest sequence number committed
     shipped: int = 0  # highest that was confirmed by the store
     bytes: int = 0  # of frames kept
-    unshipped_since: float | None = None  # monotonic time when the oldest unshipped record came
     watermarks: dict[str, int] = field(default_factory=dict)
     rings: dict[str, Ring] = field(default_factory=dict)
     quarantined: int = 0
