@@ -162,7 +162,6 @@ static void _set_names(struct job_encoding *enc, const job_record_t *job_ptr,
 	_set_text(enc, JC_FIELD_USER, user);
 	_set_text(enc, JC_FIELD_NAME, job_ptr->name);
 	_set_text(enc, JC_FIELD_CLUSTER, cluster);
-	_set_text(enc, JC_FIELD_PARTITION, job_ptr->partition);
 	_set_text(enc, JC_FIELD_ACCOUNT, job_ptr->account);
 	_set_text(enc, JC_FIELD_QOS,
 		  job_ptr->qos_ptr ? job_ptr->qos_ptr->name : NULL);
@@ -219,6 +218,10 @@ static void _set_outcome(struct job_encoding *enc, const job_record_t *job_ptr)
 	flags &= ~(uint32_t) (JOB_COMPLETING | JOB_CONFIGURING);
 	if (flags)
 		_add_number(enc, "state_flags", flags);
+	if (job_ptr->state_reason_prev_db &&
+	    ((uint32_t) job_ptr->state_reason_prev_db <= UINT16_MAX))
+		_add_number(enc, "state_reason_prev",
+			    job_ptr->state_reason_prev_db);
 	if ((uint32_t) job_ptr->state_reason <= UINT16_MAX)
 		_set_number(enc, JC_FIELD_STATE_REASON, job_ptr->state_reason);
 	_set_number_32(enc, JC_FIELD_EXIT_CODE, job_ptr->exit_code);
@@ -249,9 +252,15 @@ static void _set_resources(struct job_encoding *enc,
 		enc->record.limit_kind = JC_LIMIT_MINUTES;
 		enc->record.time_limit = job_ptr->time_limit;
 	}
+	/* where it ran and with what, not all that would have done */
+	_set_text(enc, JC_FIELD_PARTITION,
+		  (ran && job_ptr->part_ptr && job_ptr->part_ptr->name) ?
+		  job_ptr->part_ptr->name : job_ptr->partition);
 	if (details) {
 		_set_text(enc, JC_FIELD_WORK_DIR, details->work_dir);
-		_set_text(enc, JC_FIELD_FEATURES, details->features);
+		_set_text(enc, JC_FIELD_FEATURES,
+			  (ran && details->features_use) ?
+			  details->features_use : details->features);
 	}
 }
 

@@ -25,7 +25,7 @@ TEXTS = {
     "user_name", "name", "partition", "account", "wckey", "resv_name", "state_desc", "nodes", "tres_fmt_req_str",
     "tres_fmt_alloc_str", "comment", "admin_comment", "system_comment", "container", "licenses", "alloc_node", "mcs_label",
     "qos", "details.work_dir", "details.features", "details.std_in", "details.std_out", "details.std_err",
-    "details.orig_dependency", "details.exc_nodes", "details.submit_line",
+    "details.features_use", "details.orig_dependency", "details.exc_nodes", "details.submit_line",
 }  # fmt: skip
 NOW = 1_800_000_000
 ORDINARY = VECTORS[0]["slurm"]
@@ -127,6 +127,19 @@ def test_completing_is_no_outcome() -> None:
 
 def test_requeue_is_an_outcome() -> None:
     assert fields(job_state=JOB_REQUEUE | JOB_COMPLETING)["extra"]["state_flags"] == JOB_REQUEUE
+
+
+def test_reason_it_waited_for_is_kept_beside_the_last_one() -> None:
+    record = fields(state_reason=0, state_reason_prev_db=5)
+    assert (record["state_reason"], record["extra"]["state_reason_prev"]) == (0, 5)
+
+
+def test_features_are_those_it_ran_with() -> None:
+    """--prefer: a job runs with the preferred features, or with the required ones."""
+    wishes = {"features": "gpu", "features_use": "gpu&fast"}
+    assert fields(details=wishes)["features"] == "gpu&fast"
+    never = fields(details={**wishes, "min_nodes": 1}, nodes=None, job_state="JOB_CANCELLED")
+    assert never["features"] == "gpu"
 
 
 def test_job_without_end_ends_now() -> None:
