@@ -78,7 +78,7 @@ static void reply_value(RedisModuleCtx *ctx, struct mp_reader *r)
     case MP_STR: case MP_BIN: case MP_EXT:
         RedisModule_ReplyWithStringBuffer(ctx, (const char *)v.p, v.n);
         break;
-    case MP_ARRAY: case MP_MAP: /* at most MP_MAX_DEPTH deep: decode saw to it */
+    case MP_ARRAY: case MP_MAP: /* decode saw that they are not deep */
         v.n *= v.type == MP_MAP ? 2 : 1;
         RedisModule_ReplyWithArray(ctx, v.n);
         while (v.n-- > 0)

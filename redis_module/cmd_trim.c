@@ -22,6 +22,7 @@ static long long drop(RedisModuleCtx *ctx, struct jc_slice prefix, int64_t day)
         RedisModule_NotifyKeyspaceEvent(ctx, REDISMODULE_NOTIFY_GENERIC, "del",
                                         name);
         RedisModule_FreeString(ctx, name);
+        jc_store_remove_day(RedisModule_GetSelectedDb(ctx), prefix, day);
     }
     RedisModule_CloseKey(key);
     return rows;

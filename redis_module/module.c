@@ -216,7 +216,8 @@ int RedisModule_OnLoad(RedisModuleCtx *ctx, RedisModuleString **argv, int argc)
     if (jc_segment_type_init(ctx) != REDISMODULE_OK)
         return refuse(ctx, "the server refused the data type 'slurmjseg'");
     jc_queries_init();
-    if (jc_store_init(ctx) != REDISMODULE_OK)
+    jc_store_init();
+    if (jc_store_listen(ctx) != REDISMODULE_OK)
         return refuse(ctx, "the server refused a subscription to events");
     RedisModule_GetApi("RedisModule_SetCommandACLCategories",
                        (void **)&set_acl);

@@ -184,8 +184,12 @@ static void *segment_load(RedisModuleIO *io, int version)
     while (rows && !why)
         why = load_chunk(io, s, &rows);
     jc_segment_seal(s);
-    if (!why)
+    if (!why) {
+        if (RedisModule_GetKeyNameFromIO(io))
+            jc_store_note_key(RedisModule_GetDbIdFromIO(io),
+                              RedisModule_GetKeyNameFromIO(io));
         return s;
+    }
     RedisModule_LogIOError(io, "warning", "slurm_jobcomp: segment refused: %s",
                            why);
     jc_segment_free(s);
@@ -284,16 +288,15 @@ static bool copy_row(void *ctx, const struct jc_record *rec, uint64_t ttl)
     return true;
 }
 
-static void *segment_copy(RedisModuleString *from, RedisModuleString *to,
-                          const void *value)
+static void *segment_copy(RedisModuleKeyOptCtx *ctx, const void *value)
 {
     const struct jc_segment *s = value;
     struct jc_segment *copy = jc_segment_new(s->day);
 
-    (void)from;
-    (void)to;
     each_row(s, copy_row, copy);
     jc_segment_seal(copy);
+    jc_store_note_key(RedisModule_GetToDbIdFromOptCtx(ctx),
+                      RedisModule_GetToKeyNameFromOptCtx(ctx));
     return copy;
 }
 
@@ -334,7 +337,7 @@ int jc_segment_type_init(RedisModuleCtx *ctx)
         .digest = segment_digest,
         .free = segment_free,
         .free_effort = segment_free_effort,
-        .copy = segment_copy,
+        .copy2 = segment_copy,
     };
 
     jc_segment_type = RedisModule_CreateDataType(ctx, "slurmjseg",

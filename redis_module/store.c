@@ -151,7 +151,16 @@ void jc_store_add_day(int db, struct jc_slice prefix, int64_t day)
     sp->days++;
 }
 
-static void remove_day(int db, struct jc_slice prefix, int64_t day)
+void jc_store_note_key(int db, const RedisModuleString *key)
+{
+    struct jc_slice prefix;
+    int64_t day;
+
+    if (jc_parse_segment_key(jc_arg(key), &prefix, &day))
+        jc_store_add_day(db, prefix, day);
+}
+
+void jc_store_remove_day(int db, struct jc_slice prefix, int64_t day)
 {
     struct space *sp = space_of(db, prefix, false);
     size_t i = sp ? day_index(sp, day) : 0;
@@ -168,6 +177,71 @@ static void remove_day(int db, struct jc_slice prefix, int64_t day)
     RedisModule_FreeString(NULL, key);
     RedisModule_Free(sp->day);
     RedisModule_Free(sp);
+}
+
+/* Takes all spaces out of the dictionary and hands them to each(). */
+static void each_space(void (*each)(struct space *sp, struct jc_slice prefix,
+                                    const int *arg), const int *arg)
+{
+    RedisModuleDict *old = spaces;
+    RedisModuleDictIter *it = RedisModule_DictIteratorStartC(old, "^", NULL, 0);
+    struct space *sp;
+    char *key;
+    size_t n;
+
+    spaces = RedisModule_CreateDict(NULL);
+    while ((key = RedisModule_DictNextC(it, &n, (void **)&sp))) {
+        char *prefix = (char *)memchr(key, ':', n) + 1;
+
+        each(sp, (struct jc_slice){prefix, (uint32_t)(n - (size_t)(prefix -
+                                                                 key))}, arg);
+    }
+    RedisModule_DictIteratorStop(it);
+    RedisModule_FreeDict(NULL, old);
+}
+
+static void keep_space(struct space *sp, struct jc_slice prefix)
+{
+    RedisModuleString *key = space_key(sp->db, prefix);
+
+    RedisModule_DictSet(spaces, key, sp);
+    RedisModule_FreeString(NULL, key);
+}
+
+static void flush_space(struct space *sp, struct jc_slice prefix,
+                        const int *db)
+{
+    if (*db >= 0 && sp->db != *db) {
+        keep_space(sp, prefix);
+        return;
+    }
+    RedisModule_Free(sp->day);
+    RedisModule_Free(sp);
+}
+
+static void swap_space(struct space *sp, struct jc_slice prefix,
+                       const int *dbs)
+{
+    if (sp->db == dbs[0])
+        sp->db = dbs[1];
+    else if (sp->db == dbs[1])
+        sp->db = dbs[0];
+    keep_space(sp, prefix);
+}
+
+void jc_store_flush(int db)
+{
+    each_space(flush_space, &db);
+}
+
+void jc_store_swap(int a, int b)
+{
+    each_space(swap_space, (int[2]){a, b});
+}
+
+void jc_store_init(void)
+{
+    spaces = RedisModule_CreateDict(NULL);
 }
 
 /* ---- opening segments ---- */
@@ -224,122 +298,4 @@ bool jc_open_segment_write(RedisModuleCtx *ctx, struct jc_slice prefix,
     *key = NULL;
     *s = NULL;
     return false;
-}
-
-/* ---- events ---- */
-
-static bool one_of(const char *event, const char *const *words)
-{
-    for (; *words; words++)
-        if (!strcmp(event, *words))
-            return true;
-    return false;
-}
-
-static int on_key_event(RedisModuleCtx *ctx, int type, const char *event,
-                        RedisModuleString *key)
-{
-    static const char *const comes[] = {"loaded", "restore", "rename_to",
-                                        "copy_to", "move_to", NULL};
-    static const char *const goes[] = {"del", "expired", "evicted",
-                                       "rename_from", "move_from", NULL};
-    struct jc_slice prefix;
-    int64_t day;
-
-    (void)type;
-    if (!jc_parse_segment_key(jc_arg(key), &prefix, &day))
-        return REDISMODULE_OK;
-    if (one_of(event, comes))
-        jc_store_add_day(RedisModule_GetSelectedDb(ctx), prefix, day);
-    else if (one_of(event, goes))
-        remove_day(RedisModule_GetSelectedDb(ctx), prefix, day);
-    return REDISMODULE_OK;
-}
-
-/* Takes all spaces out of the dictionary and hands them to each(). */
-static void each_space(void (*each)(struct space *sp, struct jc_slice prefix,
-                                    const int *arg), const int *arg)
-{
-    RedisModuleDict *old = spaces;
-    RedisModuleDictIter *it = RedisModule_DictIteratorStartC(old, "^", NULL, 0);
-    struct space *sp;
-    char *key;
-    size_t n;
-
-    spaces = RedisModule_CreateDict(NULL);
-    while ((key = RedisModule_DictNextC(it, &n, (void **)&sp))) {
-        char *prefix = (char *)memchr(key, ':', n) + 1;
-
-        each(sp, (struct jc_slice){prefix, (uint32_t)(n - (size_t)(prefix -
-                                                                 key))}, arg);
-    }
-    RedisModule_DictIteratorStop(it);
-    RedisModule_FreeDict(NULL, old);
-}
-
-static void keep_space(struct space *sp, struct jc_slice prefix)
-{
-    RedisModuleString *key = space_key(sp->db, prefix);
-
-    RedisModule_DictSet(spaces, key, sp);
-    RedisModule_FreeString(NULL, key);
-}
-
-static void flush_space(struct space *sp, struct jc_slice prefix,
-                        const int *db)
-{
-    if (*db >= 0 && sp->db != *db) {
-        keep_space(sp, prefix);
-        return;
-    }
-    RedisModule_Free(sp->day);
-    RedisModule_Free(sp);
-}
-
-static void swap_space(struct space *sp, struct jc_slice prefix,
-                       const int *dbs)
-{
-    if (sp->db == dbs[0])
-        sp->db = dbs[1];
-    else if (sp->db == dbs[1])
-        sp->db = dbs[0];
-    keep_space(sp, prefix);
-}
-
-static void on_flush(RedisModuleCtx *ctx, RedisModuleEvent e, uint64_t sub,
-                     void *data)
-{
-    const RedisModuleFlushInfo *info = data;
-
-    (void)ctx;
-    (void)e;
-    if (sub == REDISMODULE_SUBEVENT_FLUSHDB_START)
-        each_space(flush_space, &(int){info->dbnum});
-}
-
-static void on_swap(RedisModuleCtx *ctx, RedisModuleEvent e, uint64_t sub,
-                    void *data)
-{
-    const RedisModuleSwapDbInfo *info = data;
-    int dbs[2] = {info->dbnum_first, info->dbnum_second};
-
-    (void)ctx;
-    (void)e;
-    (void)sub;
-    each_space(swap_space, dbs);
-}
-
-int jc_store_init(RedisModuleCtx *ctx)
-{
-    spaces = RedisModule_CreateDict(NULL);
-    if (RedisModule_SubscribeToKeyspaceEvents(
-            ctx, REDISMODULE_NOTIFY_GENERIC | REDISMODULE_NOTIFY_EXPIRED |
-                     REDISMODULE_NOTIFY_EVICTED | REDISMODULE_NOTIFY_LOADED,
-            on_key_event) != REDISMODULE_OK ||
-        RedisModule_SubscribeToServerEvent(ctx, RedisModuleEvent_FlushDB,
-                                           on_flush) != REDISMODULE_OK ||
-        RedisModule_SubscribeToServerEvent(ctx, RedisModuleEvent_SwapDB,
-                                           on_swap) != REDISMODULE_OK)
-        return REDISMODULE_ERR;
-    return REDISMODULE_OK;
 }

@@ -48,7 +48,16 @@ bool jc_open_segment_write(RedisModuleCtx *ctx, struct jc_slice prefix,
                            int64_t day, RedisModuleKey **key,
                            struct jc_segment **s);
 
-/* Subscribes to what changes the keyspace; REDISMODULE_ERR if refused. */
-int jc_store_init(RedisModuleCtx *ctx);
+/* What store_events.c keeps the days up to date with; db -1: all. */
+void jc_store_remove_day(int db, struct jc_slice prefix, int64_t day);
+void jc_store_flush(int db);
+void jc_store_swap(int a, int b);
+void jc_store_init(void);
+
+/* Adds the day of a key that holds a segment now, or may hold one soon. */
+void jc_store_note_key(int db, const RedisModuleString *key);
+
+/* Listens to what changes the keyspace; REDISMODULE_ERR if refused. */
+int jc_store_listen(RedisModuleCtx *ctx);
 
 #endif

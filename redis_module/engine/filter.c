@@ -4,7 +4,49 @@
 /* Ids looked up one by one; with more of them blocks are scanned. */
 #define LOOKUPS_MAX 4096
 
+/* Strings to compare before the first block; beyond, one by one as rows come. */
+#define FOLDS_MAX 20000
+
 enum { MEMO_UNKNOWN, MEMO_NO, MEMO_YES };
+
+/* ---- strings: sacct lowers the words it is given, MySQL ignores case ---- */
+
+static bool folds_case(unsigned col)
+{
+    return col == JC_FIELD_NAME || col == JC_FIELD_CLUSTER ||
+           col == JC_FIELD_PARTITION || col == JC_FIELD_ACCOUNT ||
+           col == JC_FIELD_QOS || col == JC_FIELD_WCKEY;
+}
+
+static unsigned char lower(char c)
+{
+    return (unsigned char)(c >= 'A' && c <= 'Z' ? c + ('a' - 'A') : c);
+}
+
+static bool same_folded(const char *a, const char *b, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++)
+        if (lower(a[i]) != lower(b[i]))
+            return false;
+    return true;
+}
+
+static bool equals_one(const struct jc_strings *want, struct jc_slice text)
+{
+    for (size_t i = 0; i < want->n; i++)
+        if (want->v[i].n == text.n &&
+            same_folded(want->v[i].p, text.p, text.n))
+            return true;
+    return false;
+}
+
+static bool contains(struct jc_slice expression, struct jc_slice word)
+{
+    for (uint32_t at = 0; at + word.n <= expression.n; at++)
+        if (same_folded(expression.p + at, word.p, word.n))
+            return true;
+    return !word.n;
+}
 
 /* ---- binding ---- */
 
@@ -12,6 +54,23 @@ enum { MEMO_UNKNOWN, MEMO_NO, MEMO_YES };
 static bool is_exact(unsigned col)
 {
     return col != JC_FIELD_FEATURES;
+}
+
+static bool bind_folded(struct jc_filter *f, const struct jc_segment *s,
+                        unsigned col)
+{
+    const struct jc_dict *dict = &s->dict[col];
+
+    if (equals_one(&f->criteria->strings[col], (struct jc_slice){"", 0}))
+        jc_ranges_add(&f->codes[col], 0, 0);
+    f->judged[col] = dict->count > FOLDS_MAX;
+    if (f->judged[col])
+        return true;
+    for (uint32_t id = 0; id < dict->count; id++)
+        if (equals_one(&f->criteria->strings[col], jc_dict_get(dict, id)))
+            jc_ranges_add(&f->codes[col], jc_code_dict(id), jc_code_dict(id));
+    jc_ranges_sort(&f->codes[col]);
+    return f->codes[col].n > 0;
 }
 
 static bool bind_strings(struct jc_filter *f, const struct jc_segment *s,
@@ -103,7 +162,8 @@ bool jc_filter_bind(struct jc_filter *f, const struct jc_criteria *c,
         (uint64_t)s->day * JC_DAY_SECONDS > c->end)
         return false;
     for (unsigned col = 0; col < JC_FIELD_COUNT; col++)
-        if (c->strings[col].n && is_exact(col) && !bind_strings(f, s, col))
+        if (c->strings[col].n && is_exact(col) &&
+            !(folds_case(col) ? bind_folded : bind_strings)(f, s, col))
             return false;
     return !c->has_job || bind_jobs(f, s);
 }
@@ -176,22 +236,18 @@ static bool keep_range(const struct eval *e, unsigned col, uint64_t lo,
     return keep_ranges(e, col, &(struct jc_ranges){&r, 1, 1});
 }
 
-static bool contains(struct jc_slice expression, struct jc_slice word)
-{
-    return !word.n || (expression.n >= word.n &&
-                       memmem(expression.p, expression.n, word.p, word.n));
-}
-
 static bool verdict(const struct eval *e, unsigned col, uint64_t code)
 {
     const struct jc_criteria *c = e->f->criteria;
     const struct jc_strings *want = &c->strings[JC_FIELD_FEATURES];
-    struct jc_slice text = {NULL, 0};
+    struct jc_slice text = {"", 0};
 
     if (code)
         text = jc_dict_get(&e->s->dict[col], (uint32_t)(code >> 1));
     if (col == JC_FIELD_NODES)
         return code && jc_nodelist_overlaps(&c->nodes, text);
+    if (folds_case(col))
+        return equals_one(&c->strings[col], text);
     for (size_t i = 0; i < want->n; i++) {
         if (!want->v[i].n ? text.n > 0 : !contains(text, want->v[i]))
             return false;
@@ -367,6 +423,13 @@ static bool keep_visible(const struct eval *e, uint64_t now)
     return true;
 }
 
+/* Sizes are allocations: a job that got no nodes has none, whatever it asked. */
+static bool asks_for_size(const struct jc_criteria *c)
+{
+    return c->numbers[JC_FIELD_NODE_COUNT].n ||
+           c->numbers[JC_FIELD_CPU_COUNT].n;
+}
+
 /* Each returns false when it has emptied match. */
 static void keep_all(const struct eval *e, uint64_t now)
 {
@@ -377,8 +440,13 @@ static void keep_all(const struct eval *e, uint64_t now)
     if (c->has_state ? !keep_states(e) : !keep_window(e))
         return;
     for (unsigned col = 0; col < JC_FIELD_COUNT; col++)
-        if (e->f->codes[col].n && !keep_ranges(e, col, &e->f->codes[col]))
+        if (e->f->judged[col]
+                ? !keep_judged(e, col)
+                : e->f->codes[col].n &&
+                      !keep_ranges(e, col, &e->f->codes[col]))
             return;
+    if (asks_for_size(c) && !keep_range(e, JC_FIELD_NODES, 1, UINT64_MAX))
+        return;
     for (unsigned col = 0; col < JC_COLS; col++)
         if (c->numbers[col].n && !keep_ranges(e, col, &c->numbers[col]))
             return;

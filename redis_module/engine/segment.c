@@ -69,7 +69,6 @@ void jc_segment_index_row(struct jc_segment *s, const uint64_t row[JC_COLS],
     }
 }
 
-/* Forgets every pair of the block b; index_block makes them anew. */
 void jc_segment_unindex(struct jc_segment *s, const struct jc_block *b)
 {
     uint64_t row[JC_COLS];
@@ -208,8 +207,9 @@ static int compare_row(const struct jc_segment *s, const uint64_t a[JC_COLS],
 }
 
 /* The first row of b that comes after row. */
-uint32_t jc_segment_row_after(const struct jc_segment *s, const struct jc_block *b,
-                          const uint64_t row[JC_COLS])
+uint32_t jc_segment_row_after(const struct jc_segment *s,
+                              const struct jc_block *b,
+                              const uint64_t row[JC_COLS])
 {
     uint32_t lo = 0, hi = b->rows;
 

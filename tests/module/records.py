@@ -66,7 +66,11 @@ def identity(record: Job) -> tuple[Any, ...]:
 def completion(record: Job) -> tuple[Any, ...]:
     """What rows are sorted by; the last ones make the order total."""
     cluster = record["cluster"]
-    return (*(record[n] for n in ("end", "job_id", "submit", "start", "restart_count")), cluster is not None, cluster or "")
+    return (
+        *(record[n] for n in ("end", "job_id", "submit", "start", "restart_count")),
+        cluster is not None,
+        cluster or "",
+    )
 
 
 class Model:
@@ -163,6 +167,7 @@ def in_bounds(value: Any, text: str) -> bool:
     return bool((not low or number >= int(low)) and (not high or number <= int(high)))
 
 
+FOLDED: Final = ("account", "cluster", "partition", "qos", "wckey", "name")
 COLUMN: Final = {"nodes_count": "node_count", "cpus_count": "cpu_count", "time_limit": "time_limit"}
 
 
@@ -174,11 +179,13 @@ def one(record: Job, name: str, value: Any) -> bool:
         status = record["exit_code"]
         return status is not None and (status >> 8 & 255, status & 127) == (int(code), int(signal or 0))
     if name in COLUMN:
-        return in_bounds(record[COLUMN[name]], value)
+        return in_bounds(record[COLUMN[name]], value) and (name == "time_limit" or record["nodes"] is not None)
     if name == "node":
         return bool(hosts(value) & hosts(record["nodes"]))
     if name == "reason":
         return bool(record["extra"].get("state_reason_prev", 0) == value)
+    if name in FOLDED:
+        return (record[name] or "").lower() == value.lower()
     if isinstance(value, str):
         return (record[name] or "") == value
     return bool(record[name] == value)
@@ -191,8 +198,8 @@ def matches(record: Job, wanted: dict[str, list[Any]]) -> bool:
         if name in ("start", "end", "state"):
             continue
         if name == "constraint":
-            have = record["features"] or ""
-            if not all((value in have) if value else not have for value in values):
+            have = (record["features"] or "").lower()
+            if not all((value.lower() in have) if value else not have for value in values):
                 return False
         elif not any(one(record, name, value) for value in values):
             return False

@@ -13,7 +13,7 @@ from tests.module.records import NOON, Job, Model, job
 
 ID = st.integers(1, 12)
 TIME = st.integers(NOON - 30, NOON + 30)
-NAME = st.sampled_from([None, "", "a", "b", "ab"])
+NAME = st.sampled_from([None, "", "a", "b", "ab", "A", "aB"])
 LIST = st.sampled_from(["n1", "n[1-3]", "n[2,4-5],gpu1", "n0[1-2]", "n10", "n1[0-2]", "r[1-2]-ib"])
 STATE = st.sampled_from([0, 1, 3, 4, 5])
 
@@ -33,7 +33,10 @@ def jobs(draw: st.DrawFn) -> Job:
         uid=draw(st.integers(0, 4)),
         gid=draw(st.integers(0, 4)),
         qos_id=draw(st.one_of(st.none(), st.integers(0, 3))),
-        **{name: draw(NAME) for name in ("user", "group", "account", "cluster", "partition", "qos", "wckey", "reservation", "name")},
+        **{
+            name: draw(NAME)
+            for name in ("user", "group", "account", "cluster", "partition", "qos", "wckey", "reservation", "name")
+        },
         state=draw(STATE),
         exit_code=draw(st.sampled_from([None, 0, 256, 9, 9 | 128, 256 | 9])),
         submit=draw(TIME),
@@ -43,7 +46,7 @@ def jobs(draw: st.DrawFn) -> Job:
         node_count=draw(st.sampled_from([None, 0, 1, 2, 64])),
         cpu_count=draw(st.sampled_from([None, 0, 1, 2, 4294967295])),
         nodes=draw(st.one_of(st.none(), LIST)),
-        features=draw(st.sampled_from([None, "", "a", "a&b", "[c*2&a]"])),
+        features=draw(st.sampled_from([None, "", "A", "a&b", "[c*2&a]"])),
         extra={key: value for key, value in (("state_flags", flags), ("state_reason_prev", reason)) if value},
     )
 
@@ -61,14 +64,17 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "uid": st.integers(0, 5),
     "gid": st.integers(0, 5),
     "qos_id": st.integers(0, 4),
-    **{name: st.sampled_from(["", "a", "b", "zz"]) for name in ("user", "group", "account", "cluster", "partition", "qos", "wckey", "reservation", "name")},
+    **{
+        name: st.sampled_from(["", "a", "B", "zz"])
+        for name in ("user", "group", "account", "cluster", "partition", "qos", "wckey", "reservation", "name")
+    },
     "state": st.sampled_from([0, 1, 3, 4, 5, 6, 0x2000, 0x4000]),
     "exit": st.sampled_from(["0", "1", "0:9", "1:9"]),
     "nodes_count": BOUNDS,
     "cpus_count": BOUNDS,
     "time_limit": BOUNDS,
     "node": st.one_of(LIST, st.just("zz9")),
-    "constraint": st.sampled_from(["", "a", "b", "zz"]),
+    "constraint": st.sampled_from(["", "a", "B", "zz"]),
     "reason": st.sampled_from([0, 5, 6]),
 }
 
@@ -85,7 +91,9 @@ def questions(draw: st.DrawFn) -> dict[str, list[Any]]:
     return asked
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(stored=st.lists(jobs(), min_size=1, max_size=30), asked=st.lists(questions(), min_size=1, max_size=15))
 def test_criteria(store: Store, stored: list[Job], asked: list[dict[str, list[Any]]]) -> None:
     store.client.flushall()

@@ -21,7 +21,13 @@ def fill(store: Store, count: int = 3000) -> None:
     """Jobs over three days, some late, some reported twice, some with a time to live."""
     rng = random.Random(7)
     jobs = [
-        job(i, NOON + rng.randrange(200_000), name=f"job {i % 17}", work_dir=f"/scratch/{i}/{rng.random()}", extra={"std_out": f"{i}.out"})
+        job(
+            i,
+            NOON + rng.randrange(200_000),
+            name=f"job {i % 17}",
+            work_dir=f"/scratch/{i}/{rng.random()}",
+            extra={"std_out": f"{i}.out"},
+        )
         for i in range(1, count)
     ]
     for at in range(0, len(jobs), 100):
@@ -64,7 +70,12 @@ def test_aof_restart_and_rewrite(make_redis: MakeRedis, preamble: str) -> None:
     with server.client() as client:
         assert Store(client).digest() == digest
         client.bgrewriteaof()
-        wait_until(lambda: not client.info("persistence")["aof_rewrite_in_progress"] and not client.info("persistence")["aof_rewrite_scheduled"])
+        wait_until(
+            lambda: (
+                not client.info("persistence")["aof_rewrite_in_progress"]
+                and not client.info("persistence")["aof_rewrite_scheduled"]
+            )
+        )
         assert client.info("persistence")["aof_last_bgrewrite_status"] == "ok"
         Store(client).put(job(99999))
         digest = Store(client).digest()
@@ -89,7 +100,10 @@ def test_replica(make_redis: MakeRedis) -> None:
         fill(first, 500)
         wait_until(lambda: r.info("replication")["master_link_status"] == "up")
         fill(first, 1500)
-        m.hset("job:4242", mapping={"JobID": 4242, "UID": 1, "GID": 1, "State": 3, "Start": NOON - 1, "End": NOON, "Submit": NOON - 2})
+        m.hset(
+            "job:4242",
+            mapping={"JobID": 4242, "UID": 1, "GID": 1, "State": 3, "Start": NOON - 1, "End": NOON, "Submit": NOON - 2},
+        )
         m.expire("job:4242", 1000)
         first.call("INDEX", 4242)
         first.call("TRIM", "BEFORE", (DAY + 1) * 86400)
@@ -233,3 +247,23 @@ def _crc_table() -> list[int]:
 
 
 CRC_TABLE = _crc_table()
+
+
+def test_other_clients_stay_in_their_database(store: Store) -> None:
+    """A module that listens to events makes Valkey 8.1 forget it."""
+    store.client.set("x", "1")
+    store.client.copy("x", "y", destination_db=1)
+    store.client.set("z", "1")
+    store.client.move("z", 1)
+    assert store.client.get("x") == b"1"
+
+
+def test_renamed_segment_is_found_after_an_aof_restart(make_redis: MakeRedis) -> None:
+    server = make_redis("aof", options={"appendonly": "yes", "appendfsync": "always"})
+    with server.client() as client:
+        Store(client).put(job(1))
+        client.rename(f"job:seg:{DAY}", f"new:seg:{DAY}")
+    server.kill()
+    server.start()
+    with server.client() as client:
+        assert Store(client, "new").ids() == [1]

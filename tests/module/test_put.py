@@ -51,7 +51,13 @@ def test_a_report_whose_clock_went_back_is_replaced_too(store: Store) -> None:
 
 
 def test_runs_of_one_id_are_kept_apart(store: Store) -> None:
-    runs = [job(1, NOON), job(1, NOON, cluster="d"), job(1, NOON, restart_count=1), job(1, NOON, submit=NOON - 1), job(1, NOON, cluster=None)]
+    runs = [
+        job(1, NOON),
+        job(1, NOON, cluster="d"),
+        job(1, NOON, restart_count=1),
+        job(1, NOON, submit=NOON - 1),
+        job(1, NOON, cluster=None),
+    ]
     assert store.put(*runs) == 5
     assert store.put(*runs) == 0
     assert len(store.find("job", "1")) == 5
@@ -65,7 +71,13 @@ def test_bad_record_stores_nothing(store: Store) -> None:
 
 @pytest.mark.parametrize(
     ("fields", "why"),
-    [({"job_id": 0}, "job_id is 0"), ({"end": 0}, "end is 0"), ({"version": 2}, "version"), ({"user": 5}, "string"), ({"uid": None}, "nil")],
+    [
+        ({"job_id": 0}, "job_id is 0"),
+        ({"end": 0}, "end is 0"),
+        ({"version": 2}, "version"),
+        ({"user": 5}, "string"),
+        ({"uid": None}, "nil"),
+    ],
 )
 def test_bad_field(store: Store, fields: dict[str, object], why: str) -> None:
     with pytest.raises(redis.ResponseError, match=f"BADRECORD 0 .*{why}"):
@@ -98,7 +110,18 @@ def _vectors() -> list[bytes]:
     )
     full = {field["name"]: _largest(field) for field in SCHEMA["fields"]}
     full |= {"version": 1, "extra": {}, "time_limit": 4294967293}
-    empty = {**dict.fromkeys(FIELDS), "version": 1, "job_id": 1, "uid": 0, "gid": 0, "state": 0, "submit": 0, "eligible": 0, "start": 0, "end": 1}
+    empty = {
+        **dict.fromkeys(FIELDS),
+        "version": 1,
+        "job_id": 1,
+        "uid": 0,
+        "gid": 0,
+        "state": 0,
+        "submit": 0,
+        "eligible": 0,
+        "start": 0,
+        "end": 1,
+    }
     empty |= {"restart_count": 0, "extra": {}}
     return [
         pack(nasty),

@@ -170,13 +170,18 @@ def test_agg(store: Store) -> None:
         [None, 1, 500, 2000, 100, 500],
     ]
     by_both = store.call("AGG", "BY", "account", "day")
-    assert [row[:3] for row in by_both] == [[b"phys", b"%d" % (DAY * 86400), 3], [None, b"%d" % (DAY * 86400 + 86400), 1]]
+    assert [row[:3] for row in by_both] == [
+        [b"phys", b"%d" % (DAY * 86400), 3],
+        [None, b"%d" % (DAY * 86400 + 86400), 1],
+    ]
     assert [row[:2] for row in store.call("AGG", "BY", "state", "user", "bob")] == [[b"3", 1]]
     assert store.call("AGG", "BY", "hour", "user", "nobody") == []
     assert len(store.call("AGG", "BY", "user", "limit", "1")) == 1
 
 
-@pytest.mark.parametrize("args", [("user", "user"), ("BY", "colour"), ("BY", "user", "colour"), ("BY", "user", "colour", "x")])
+@pytest.mark.parametrize(
+    "args", [("user", "user"), ("BY", "colour"), ("BY", "user", "colour"), ("BY", "user", "colour", "x")]
+)
 def test_wrong_agg(store: Store, args: tuple[str, ...]) -> None:
     with pytest.raises(redis.ResponseError):
         store.call("AGG", *args)

@@ -26,14 +26,20 @@ READS = {"match", "fetch", "get", "agg", "info"}
 def test_read_only_user_needs_only_read_access(server: RedisServer, store: Store) -> None:
     store.put(job(1))
     reads = [f"+slurmjc.{name}" for name in sorted(READS)]
-    store.client.execute_command("ACL", "SETUSER", "reader", "on", ">pw", "resetkeys", "%R~job*", "-@all", *reads, "+hello", "+client")
+    store.client.execute_command(
+        "ACL", "SETUSER", "reader", "on", ">pw", "resetkeys", "%R~job*", "-@all", *reads, "+hello", "+client"
+    )
     try:
         with server.client(username="reader", password="pw") as client:
             reader = Store(client)
             assert reader.ids("user", "alice") == [1]
             assert len(reader.call("GET", 1)) == 1
             assert reader.call("AGG", "BY", "user")[0][1] == 1
-            for refused in (("SLURMJC.PUT", "job", "RECORDS", pack(job(2))), ("SLURMJC.INFO", "other"), ("SLURMJC.TRIM", "job", "BEFORE", 1)):
+            for refused in (
+                ("SLURMJC.PUT", "job", "RECORDS", pack(job(2))),
+                ("SLURMJC.INFO", "other"),
+                ("SLURMJC.TRIM", "job", "BEFORE", 1),
+            ):
                 with pytest.raises(NoPermissionError):
                     client.execute_command(*refused)
     finally:
@@ -41,7 +47,9 @@ def test_read_only_user_needs_only_read_access(server: RedisServer, store: Store
 
 
 def test_key_specs_let_a_writer_write_with_its_keys_only(server: RedisServer, store: Store) -> None:
-    store.client.execute_command("ACL", "SETUSER", "peeker", "on", ">pw", "resetkeys", "%R~job", "-@all", "+slurmjc.put", "+hello", "+client")
+    store.client.execute_command(
+        "ACL", "SETUSER", "peeker", "on", ">pw", "resetkeys", "%R~job", "-@all", "+slurmjc.put", "+hello", "+client"
+    )
     try:
         with server.client(username="peeker", password="pw") as client, pytest.raises(NoPermissionError):
             client.execute_command("SLURMJC.PUT", "job", "RECORDS", pack(job(2)))
@@ -64,7 +72,9 @@ def test_command_info_and_docs(server: RedisServer, name: str) -> None:
 
 
 def test_cluster_mode_wants_a_hash_tag(make_redis: Callable[..., RedisServer]) -> None:
-    server = make_redis("cluster", options={"cluster-enabled": "yes", "cluster-config-file": "nodes.conf", "port": free_port()})
+    server = make_redis(
+        "cluster", options={"cluster-enabled": "yes", "cluster-config-file": "nodes.conf", "port": free_port()}
+    )
     with server.client() as client:
         client.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
         deadline = time.monotonic() + 30
@@ -88,7 +98,20 @@ def free_port() -> int:
 
 def test_arguments_at_load_are_refused(tmp_path: Path) -> None:
     done = subprocess.run(
-        [SERVER, "--port", "0", "--unixsocket", tmp_path / "s", "--save", "", "--dir", tmp_path, "--loadmodule", MODULE, "nonsense"],
+        [
+            SERVER,
+            "--port",
+            "0",
+            "--unixsocket",
+            tmp_path / "s",
+            "--save",
+            "",
+            "--dir",
+            tmp_path,
+            "--loadmodule",
+            MODULE,
+            "nonsense",
+        ],
         capture_output=True,
         text=True,
         timeout=60,

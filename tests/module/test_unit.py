@@ -10,5 +10,7 @@ from tests.harness.paths import CMAKE_BUILD
 
 @pytest.mark.parametrize("name", ["nodelist", "segment", "tables"])
 def test_engine(name: str) -> None:
-    done = subprocess.run([CMAKE_BUILD / "tests" / f"module_test_{name}"], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        [CMAKE_BUILD / "tests" / f"module_test_{name}"], capture_output=True, text=True, timeout=60, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr

@@ -63,7 +63,9 @@ def index(store: Store, job_id: int, fields: dict[str, str], ttl: int = -1) -> A
     return pipe.execute()[-1]
 
 
-def ask(store: Store, query: str, tmf: int = 0, sets: dict[str, list[Any]] | None = None, **fields: Any) -> list[dict[str, bytes]]:
+def ask(
+    store: Store, query: str, tmf: int = 0, sets: dict[str, list[Any]] | None = None, **fields: Any
+) -> list[dict[str, bytes]]:
     pipe = store.client.pipeline(transaction=True)
     pipe.hset(f"job:qry:{query}", mapping={"_abi": 0, "_tmf": tmf, "NNodesMin": 0, "NNodesMax": 0, **fields})
     pipe.expire(f"job:qry:{query}", 60)
@@ -108,7 +110,17 @@ def test_no_hash_is_nil(store: Store) -> None:
 
 
 @pytest.mark.parametrize(
-    "fields", [{"JobID": "x"}, {"End": "never"}, {"EC": "3"}, {"TimeLimit": "soon"}, {"UID": "-1"}, {"End": "0"}, {"State": "999"}, {"JobID": "0"}]
+    "fields",
+    [
+        {"JobID": "x"},
+        {"End": "never"},
+        {"EC": "3"},
+        {"TimeLimit": "soon"},
+        {"UID": "-1"},
+        {"End": "0"},
+        {"State": "999"},
+        {"JobID": "0"},
+    ],
 )
 def test_bad_hash(store: Store, fields: dict[str, str]) -> None:
     store.client.hset("job:1", mapping=job_hash(1, 0, **fields))
@@ -130,7 +142,9 @@ def test_hashs_time_to_live_becomes_the_rows(store: Store) -> None:
 
 
 def test_sets(store: Store) -> None:
-    store.put(job(1, uid=5, gid=6, name="x", partition="p", state=3), job(2, uid=7, gid=8, name="y", partition="q", state=5))
+    store.put(
+        job(1, uid=5, gid=6, name="x", partition="p", state=3), job(2, uid=7, gid=8, name="y", partition="q", state=5)
+    )
     wide = {"Start": 0, "End": 0}
     for sets, expected in [
         ({"uid": [5]}, [1]),
@@ -142,12 +156,16 @@ def test_sets(store: Store) -> None:
         ({"stt": [5]}, [2]),
         ({"uid": [5], "stt": [5]}, []),
     ]:
-        assert [int(row["JobID"]) for row in ask(store, "s" + next(iter(sets)) + str(expected), 0, sets, **wide)] == expected
+        assert [
+            int(row["JobID"]) for row in ask(store, "s" + next(iter(sets)) + str(expected), 0, sets, **wide)
+        ] == expected
     assert [int(row["JobID"]) for row in ask(store, "n", NNodesMin=2)] == []
     assert len(ask(store, "m", NNodesMin=1, NNodesMax=1)) == 2
 
 
-@pytest.mark.parametrize("fields", [{"Start": "x"}, {"NNodesMin": "-1"}, {"NNodesMin": 5, "NNodesMax": 2}, {"Start": 10, "End": 5}])
+@pytest.mark.parametrize(
+    "fields", [{"Start": "x"}, {"NNodesMin": "-1"}, {"NNodesMin": 5, "NNodesMax": 2}, {"Start": 10, "End": 5}]
+)
 def test_bad_query(store: Store, fields: dict[str, Any]) -> None:
     with pytest.raises(redis.ResponseError, match="the query's|the window"):
         ask(store, "bad", **fields)
