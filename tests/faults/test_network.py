@@ -15,7 +15,6 @@ from tests.harness import wait_until
 
 # short timeouts: what is tested is that they are there
 SETTINGS = {"redis": {"reply_s": 1.0, "connect_s": 1.0}}
-STEP = 97  # of the sweep through the bytes that `make test` can afford; the slow one takes every byte
 PUT_BYTES = 4000  # of one small batch with its head
 
 
@@ -53,14 +52,13 @@ def cut_at_each(world: World, proxy: ChaosProxy, direction: str, end: End, posit
         world.driver.process.kill()
 
 
-@pytest.mark.faults_fast
 @pytest.mark.parametrize("end", [End.CLOSE, End.RESET, End.HALF])
 @pytest.mark.parametrize("direction", ["request", "reply"])
 @pytest.mark.parametrize("where", ["redis", "daemon"])
 def test_connections_cut_here_and_there(world: World, where: str, direction: str, end: End) -> None:
     proxy = hop(world, where)
-    world.driver.start(4000, rate=2000)
-    for at in (0, 1, 5, 30, 200, 1200, 5000):
+    world.driver.start(2000, rate=2000)
+    for at in (0, 1, 30) if direction == "reply" else (0, 30, 1200):
         before, made = proxy.cuts, proxy.connections
         way(proxy, direction).cut = Cut(at, end)
         proxy.drop_all()
