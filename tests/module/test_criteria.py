@@ -103,3 +103,11 @@ def test_criteria(store: Store, stored: list[Job], asked: list[dict[str, list[An
     for question in asked:
         pairs = [item for name, values in question.items() for value in values for item in (name, value)]
         assert store.find(*pairs) == model.match(**question), question
+
+
+def test_case_is_ignored_among_many_names(store: Store) -> None:
+    """With this many strings in one segment they are compared as rows come, not beforehand."""
+    names = [f"Run-{number}" for number in range(20_500)]
+    store.put(*(job(number + 1, NOON, name=name) for number, name in enumerate(names)))
+    assert store.ids("name", "run-20400", "name", "RUN-1") == [2, 20401]
+    assert store.ids("name", "run-20500") == []
