@@ -35,7 +35,7 @@ class HookDriver:
                 DRIVER,
                 f"--plugin=redis={PLUGIN}",
                 f"--loc=redis={location}",
-                f"--params=redis=ring_dir={ring_dir(directory.parent) / directory.name}",
+                f"--params=redis=ring_dir={ring_dir(directory)}",
                 f"--state={state}",
                 f"--conf-dir={directory}",
                 f"--log={self.promises}",

@@ -24,7 +24,7 @@ def run_dir(prefix: str = "sj-") -> Iterator[Path]:
         base = "/tmp"
     path = Path(tempfile.mkdtemp(prefix=prefix, dir=base))
     path.chmod(0o755)
-    ring_dir(path).mkdir(mode=0o755)
+    _shm(path).mkdir(mode=0o755)
     try:
         yield path
     finally:
@@ -32,12 +32,22 @@ def run_dir(prefix: str = "sj-") -> Iterator[Path]:
             print(f"kept {path}")
         else:
             shutil.rmtree(path, ignore_errors=True)
-            shutil.rmtree(ring_dir(path), ignore_errors=True)
+            shutil.rmtree(_shm(path), ignore_errors=True)
 
 
 def ring_dir(directory: Path) -> Path:
-    """Where a cluster in that directory keeps the plugin's rings: on tmpfs, and gone together with the directory."""
-    return Path("/dev/shm") / directory.name
+    """Where the plugin of a cluster in that directory keeps its ring: on tmpfs, gone together with the run.
+
+    For a run's own directory: the folder on tmpfs that holds all of them.
+    """
+    for run in [directory, *directory.parents]:
+        if _shm(run).is_dir():
+            return _shm(run) / ".".join(directory.relative_to(run).parts)
+    raise ValueError(f"{directory} is not below a directory of run_dir()")
+
+
+def _shm(run: Path) -> Path:
+    return Path("/dev/shm") / run.name
 
 
 def _everyone_may_enter(path: Path) -> bool:

@@ -40,7 +40,7 @@ class SlurmOptions:
 def _job_comp_params(directory: Path, options: SlurmOptions) -> dict[str, str]:
     if options.job_comp_type != "jobcomp/redis":
         return {"JobCompParams": options.job_comp_params} if options.job_comp_params else {}
-    ring = f"ring_dir={ring_dir(directory.parent) / directory.name}"
+    ring = f"ring_dir={ring_dir(directory)}"
     return {"JobCompParams": ",".join(filter(None, [ring, options.job_comp_params]))}
 
 
