@@ -48,6 +48,9 @@ class SlurmCluster:
         self._munge_socket = munge_socket
         self._ports = free_ports(1 + self.options.nodes)
         self.write_conf(self.options)
+        # Nothing here uses control groups, but slurmd looks for them, in a container or chroot in vain, unless told
+        # which plugin it is; that one looks only when it is used.
+        (directory / "cgroup.conf").write_text("CgroupPlugin=cgroup/v1\n")
         self.env = {"SLURM_CONF": str(self.conf), "TZ": "UTC"}
         self.slurmctld = Process(
             ["/usr/sbin/slurmctld", "-D", "-f", self.conf], log=directory / "slurmctld.out", env=self.env
