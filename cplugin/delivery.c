@@ -6,6 +6,7 @@
 
 #include "msgpack.h"
 #include "names.h"
+#include "script.h"
 #include "sender_internal.h"
 
 #define BACKOFF_MIN_MS 20
@@ -143,18 +144,41 @@ static size_t _pack_name(uint8_t to[300], const char *name)
 	return (size_t) (w.pos - to);
 }
 
+/* With the job script; false when there is none, or no memory for it. */
+static bool _put_with_script(struct sender *sender,
+			     const struct ring_rec_head *head,
+			     const uint8_t *payload)
+{
+	size_t room = head->len + SCRIPT_ROOM, len = 0;
+	uint8_t *record = malloc(room);
+	bool ok;
+
+	if (record)
+		len = script_add(sender->config.state_dir, head, payload,
+				 names_user(head->uid),
+				 names_group(head->gid), record, room);
+	ok = len && resp_put_bulk(&sender->conn, record, len);
+	free(record);
+	return ok;
+}
+
 /*
  * Appends a record as one argument. The hook leaves nil where Slurm had no
  * name of the user or the group; the names take those places here.
  */
-static bool _put_record(struct resp *conn, const struct ring_rec_head *head,
+static bool _put_record(struct sender *sender,
+			const struct ring_rec_head *head,
 			const uint8_t *payload)
 {
+	struct resp *conn = &sender->conn;
 	uint8_t user[300], group[300];
 	size_t user_len = 0, group_len = 0, from = 0, total = head->len;
 	char line[32];
 	bool ok;
 
+	if ((head->flags & RING_REC_WANT_SCRIPT) &&
+	    _put_with_script(sender, head, payload))
+		return true;
 	if (head->user_at && (head->user_at < head->len)) {
 		user_len = _pack_name(user, names_user(head->uid));
 		total += user_len - 1;
@@ -212,6 +236,8 @@ static uint32_t _count_records(struct sender *sender, struct source *source,
 		if (result == RING_EMPTY)
 			break;
 		bytes += head.len + 640; /* names and the frame */
+		if (head.flags & RING_REC_WANT_SCRIPT)
+			bytes += SCRIPT_ROOM;
 		if (count && (bytes > limit))
 			break;
 		count++;
@@ -244,7 +270,7 @@ static bool _put_batch(struct sender *sender, struct source *source)
 		const uint8_t *payload;
 
 		ok = (source_read(source, &cursor, &head, &payload) ==
-		      RING_RECORD) && _put_record(conn, &head, payload);
+		      RING_RECORD) && _put_record(sender, &head, payload);
 	}
 	if (!ok) {
 		delivery_down(sender, "no memory for a batch");

@@ -3,6 +3,7 @@
 
 #include "job_record.h"
 #include "record.h"
+#include "resizes.h"
 
 #define MAX_EXTRA 32
 
@@ -17,6 +18,7 @@ struct job_encoding {
 	struct jc_record record;
 	struct extra_pair extra[MAX_EXTRA];
 	uint32_t extra_count;
+	time_t orig_start; /* of a job that was resized since, else 0 */
 	char truncated[512];
 	size_t truncated_len;
 };
@@ -192,19 +194,32 @@ static bool _set_times(struct job_encoding *enc, const job_record_t *job_ptr,
 {
 	const jc_job_details_t *details = job_ptr->details;
 	time_t end = job_ptr->end_time, start = job_ptr->start_time;
+	time_t resized = job_ptr->resize_time;
 	bool ran;
 
-	/* a resize ends one record and begins the next */
-	if ((job_ptr->job_state & JOB_RESIZING) || (end <= 0))
+	/*
+	 * A resize ends one record and begins the next. Slurm notes its time
+	 * first and then reports the part before it.
+	 */
+	if (job_ptr->job_state & JOB_RESIZING) {
+		end = resized ? resized : now;
+		resized = resizes_note(job_ptr->job_id, end);
+	} else if (end <= 0) {
 		end = now;
+	}
 	ran = _ran(job_ptr, end);
-	if (job_ptr->resize_time)
-		start = job_ptr->resize_time;
-	else if (!ran)
-		start = 0;
 	_set_time(enc, JC_FIELD_SUBMIT, details ? details->submit_time : 0);
-	_set_time(enc, JC_FIELD_ELIGIBLE, details ? details->begin_time : 0);
-	_set_time(enc, JC_FIELD_START, start);
+	if (resized) {
+		/* as slurmdbd has it, a part becomes eligible when it begins */
+		_set_time(enc, JC_FIELD_ELIGIBLE, resized);
+		_set_time(enc, JC_FIELD_START, resized);
+		if (start > 0)
+			enc->orig_start = start;
+	} else {
+		_set_time(enc, JC_FIELD_ELIGIBLE,
+			  details ? details->begin_time : 0);
+		_set_time(enc, JC_FIELD_START, ran ? start : 0);
+	}
 	_set_time(enc, JC_FIELD_END, end);
 	return ran;
 }
@@ -224,7 +239,9 @@ static void _set_outcome(struct job_encoding *enc, const job_record_t *job_ptr)
 			    job_ptr->state_reason_prev_db);
 	if ((uint32_t) job_ptr->state_reason <= UINT16_MAX)
 		_set_number(enc, JC_FIELD_STATE_REASON, job_ptr->state_reason);
-	_set_number_32(enc, JC_FIELD_EXIT_CODE, job_ptr->exit_code);
+	/* Slurm sets 1 for a failure of its own; it is no signal, says slurmdbd */
+	_set_number_32(enc, JC_FIELD_EXIT_CODE,
+		       (job_ptr->exit_code == 1) ? 256 : job_ptr->exit_code);
 	_set_number_32(enc, JC_FIELD_DERIVED_EXIT_CODE, job_ptr->derived_ec);
 }
 
@@ -309,8 +326,13 @@ static void _add_extra(struct job_encoding *enc, const job_record_t *job_ptr)
 		_add_number(enc, "ntasks", details->num_tasks);
 	_add_number_16(enc, "ntasks_per_node", details->ntasks_per_node);
 	_add_number_16(enc, "cpus_per_task", details->cpus_per_task);
-	if (job_ptr->resize_time && (job_ptr->start_time > 0))
-		_add_number(enc, "orig_start", (uint64_t) job_ptr->start_time);
+	if (enc->orig_start)
+		_add_number(enc, "orig_start", (uint64_t) enc->orig_start);
+	if (job_ptr->tot_sus_time > 0)
+		_add_number(enc, "suspended", (uint64_t) job_ptr->tot_sus_time);
+	if (((job_ptr->job_state & JOB_STATE_BASE) == JOB_CANCELLED) &&
+	    (job_ptr->requid != INFINITE))
+		_add_number(enc, "cancelled_by", job_ptr->requid);
 	if (enc->truncated_len)
 		enc->extra[enc->extra_count++] = (struct extra_pair) {
 			.key = "truncated",
@@ -361,6 +383,7 @@ extern bool job_record_encode(const job_record_t *job_ptr, const char *cluster,
 
 	memset(&enc.record, 0, sizeof(enc.record));
 	enc.extra_count = 0;
+	enc.orig_start = 0;
 	enc.truncated_len = 0;
 	_set_ids(&enc, job_ptr);
 	_set_names(&enc, job_ptr, cluster);

@@ -157,6 +157,8 @@ static int _record_job(const job_record_t *job_ptr)
 		if (!to || !job_record_encode(job_ptr, config.cluster,
 					      time(NULL), to, room, &head))
 			continue;
+		if (config.params.store_script && job_ptr->batch_flag)
+			head.flags |= RING_REC_WANT_SCRIPT;
 		ring_commit(ring, &head);
 		if (sender)
 			sender_wake(sender);

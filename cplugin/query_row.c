@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+#include <inttypes.h>
 #include <stdio.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -79,7 +80,7 @@ static char *_status_text(const struct jc_record *record,
 /* Flags that are an outcome of their own; slurmdbd keeps the same ones. */
 static char *_state_text(const struct jc_record *record)
 {
-	uint32_t flags = record->state_flags;
+	uint32_t flags = record->state_flags, state;
 
 	if (flags & JOB_RESIZING)
 		return xstrdup(job_state_string(JOB_RESIZING));
@@ -87,8 +88,11 @@ static char *_state_text(const struct jc_record *record)
 		return xstrdup(job_state_string(JOB_REQUEUE));
 	if (flags & JOB_REVOKED)
 		return xstrdup(job_state_string(JOB_REVOKED));
-	return xstrdup(job_state_string(_number(record, JC_FIELD_STATE) &
-					JOB_STATE_BASE));
+	state = _number(record, JC_FIELD_STATE) & JOB_STATE_BASE;
+	if ((state == JOB_CANCELLED) && record->cancelled_by.known)
+		return xstrdup_printf("%s by %"PRIu64, job_state_string(state),
+				      record->cancelled_by.value);
+	return xstrdup(job_state_string(state));
 }
 
 static char *_limit_text(const struct jc_record *record)
@@ -108,6 +112,13 @@ static char *_limit_text(const struct jc_record *record)
 	}
 }
 
+static time_t _elapsed(const struct jc_record *record, time_t start, time_t end)
+{
+	time_t elapsed = end - start - (time_t) record->suspended;
+
+	return (start && (elapsed > 0)) ? elapsed : 0;
+}
+
 extern jobcomp_job_rec_t *query_row(const char *bytes, size_t size,
 				    const char **why)
 {
@@ -118,7 +129,9 @@ extern jobcomp_job_rec_t *query_row(const char *bytes, size_t size,
 	if ((*why = jc_record_decode(&record, bytes, size)))
 		return NULL;
 	row = xmalloc(sizeof(*row));
-	start = _time(&record, JC_FIELD_START);
+	/* the parts of a resized job are shown with the start of the whole */
+	start = record.orig_start ? (time_t) record.orig_start :
+				    _time(&record, JC_FIELD_START);
 	end = _time(&record, JC_FIELD_END);
 	row->jobid = _number(&record, JC_FIELD_JOB_ID);
 	if (record.number[JC_FIELD_SLUID].known)
@@ -146,8 +159,9 @@ extern jobcomp_job_rec_t *query_row(const char *bytes, size_t size,
 				       false);
 	row->submit_time = _time_text(_time(&record, JC_FIELD_SUBMIT));
 	row->eligible_time = _time_text(_time(&record, JC_FIELD_ELIGIBLE));
-	row->start_time = _time_text(start);
+	/* sacct prints the number NO_VAL as "None", as it does from slurmdbd */
+	row->start_time = _time_text(start ? start : (time_t) NO_VAL);
 	row->end_time = _time_text(end);
-	row->elapsed_time = (start && (start < end)) ? end - start : 0;
+	row->elapsed_time = _elapsed(&record, start, end);
 	return row;
 }

@@ -10,6 +10,7 @@
 #include "resp.h"
 
 #define READ_BYTES 65536
+#define ARRAY_MAX 256 /* elements of a reply; HELLO's has ten or so */
 
 extern void resp_init(struct resp *conn, size_t reply_max)
 {
@@ -45,6 +46,33 @@ static bool _fail(struct resp *conn, const char *what, int error)
 	return false;
 }
 
+#if HIREDIS_MAJOR >= 1
+typedef size_t elements_t;
+#else
+typedef int elements_t;
+#endif
+
+static redisReplyObjectFunctions hiredis_objects, small_objects;
+
+/* hiredis allocates as many elements as a reply announces. */
+static void *_small_array(const redisReadTask *task, elements_t elements)
+{
+	return (elements <= ARRAY_MAX) ?
+	       hiredis_objects.createArray(task, elements) : NULL;
+}
+
+static void _choose_objects(struct resp *conn)
+{
+	if (conn->objects) {
+		conn->reader->fn = conn->objects;
+		conn->reader->privdata = conn->privdata;
+		return;
+	}
+	hiredis_objects = small_objects = *conn->reader->fn;
+	small_objects.createArray = _small_array;
+	conn->reader->fn = &small_objects;
+}
+
 extern bool resp_open(struct resp *conn, const char *path)
 {
 	struct sockaddr_un addr = { .sun_family = AF_UNIX };
@@ -52,10 +80,8 @@ extern bool resp_open(struct resp *conn, const char *path)
 	resp_close(conn);
 	snprintf(addr.sun_path, sizeof(addr.sun_path), "%s", path);
 	conn->reader = redisReaderCreate();
-	if (conn->reader && conn->objects) {
-		conn->reader->fn = conn->objects;
-		conn->reader->privdata = conn->privdata;
-	}
+	if (conn->reader)
+		_choose_objects(conn);
 	conn->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK,
 			  0);
 	if (!conn->reader || (conn->fd < 0)) {

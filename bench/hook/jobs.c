@@ -53,6 +53,7 @@ extern void hook_job_fill(struct hook_job *job, uint64_t seed, uint64_t jobs,
 	job->assoc.cluster = cluster;
 	job->job = (job_record_t) {
 		.magic = JOB_MAGIC,
+		.batch_flag = 1,
 		.job_id = _number(record, JC_FIELD_JOB_ID, 1) + id_offset,
 		.array_job_id = _number(record, JC_FIELD_ARRAY_JOB_ID, 0),
 		.array_task_id = _number(record, JC_FIELD_ARRAY_TASK_ID,

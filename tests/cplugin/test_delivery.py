@@ -228,6 +228,49 @@ def test_counters_say_what_was_dropped(site: Site) -> None:
     assert "records dropped, the last of JobId" in driver.log()
 
 
+# ---- the job script
+
+
+def put_script(site: Site, job_id: int, script: bytes) -> None:
+    directory = site.state / f"hash.{job_id % 10}" / f"job.{job_id}"
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "script").write_bytes(script + b"\0")
+
+
+def record_with_script(site: Site, script: bytes) -> tuple[list, list]:
+    """What is stored of the first reference job without and with a script."""
+    daemon = site.daemon().start()
+    plain = site.driver()
+    plain.call(1)
+    wait_until(lambda: len(daemon.records()) == 1, what="the plain record")
+    before = msgpack.unpackb(daemon.records()[0], unicode_errors="surrogateescape")
+    plain.kill()
+    put_script(site, before[2] if before[3] is not None else before[1], script)
+    site.driver(params="ring_mib=1,store_script").call(1)
+    wait_until(lambda: len(daemon.records()) == 2, what="the other record")
+    return before, msgpack.unpackb(daemon.records()[1], unicode_errors="surrogateescape")
+
+
+def test_script_comes_along_when_asked_for(site: Site) -> None:
+    before, after = record_with_script(site, b"#!/bin/sh\nsrun true \xff\n")
+    assert after[-1].pop("script") == "#!/bin/sh\nsrun true \udcff\n"
+    assert after == before
+
+
+def test_long_script_is_cut_and_said_to_be(site: Site) -> None:
+    before, after = record_with_script(site, b"xx" + "\u20ac".encode() * 100_000)
+    assert len(after[-1]["script"].encode()) == 262142
+    assert after[-1].pop("truncated") == "script"
+    del after[-1]["script"]
+    assert after == before
+
+
+def test_script_that_is_gone_is_left_out(site: Site) -> None:
+    daemon = site.daemon().start()
+    site.driver(params="ring_mib=1,store_script").call(50)
+    settle(site, daemon)
+
+
 # ---- processes that die or overlap
 
 

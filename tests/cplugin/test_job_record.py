@@ -107,16 +107,33 @@ def test_job_that_asks_for_no_nodes_runs_without() -> None:
     assert record["start"] == ORDINARY["start_time"]
 
 
-def test_resize_ends_a_record_now() -> None:
-    record = fields(job_state=1 | JOB_RESIZING, end_time=NOW + 3600)
+def test_resize_ends_the_part_before_it() -> None:
+    """Slurm notes the time of the resize before it reports the part that ends with it."""
+    record = fields(job_state=1 | JOB_RESIZING, resize_time=NOW - 1, end_time=NOW + 3600)
     assert (record["state"], record["extra"]["state_flags"]) == (1, JOB_RESIZING)
-    assert (record["start"], record["end"]) == (ORDINARY["start_time"], NOW)
+    assert (record["start"], record["end"]) == (ORDINARY["start_time"], NOW - 1)
+    assert "orig_start" not in record["extra"]
 
 
-def test_second_resize_begins_at_the_first() -> None:
-    record = fields(job_state=1 | JOB_RESIZING, resize_time=NOW - 60)
-    assert (record["start"], record["end"]) == (NOW - 60, NOW)
+def test_last_part_begins_at_the_resize() -> None:
+    record = fields(resize_time=NOW - 60, end_time=NOW)
+    assert (record["eligible"], record["start"], record["end"]) == (NOW - 60, NOW - 60, NOW)
     assert record["extra"]["orig_start"] == ORDINARY["start_time"]
+
+
+def test_failure_of_slurms_own_is_no_signal() -> None:
+    assert fields(exit_code=1)["exit_code"] == 256
+
+
+def test_who_cancelled_it() -> None:
+    assert fields(job_state="JOB_CANCELLED", requid=0)["extra"]["cancelled_by"] == 0
+    assert "cancelled_by" not in fields(job_state="JOB_CANCELLED")["extra"]
+    assert "cancelled_by" not in fields(requid=0)["extra"]
+
+
+def test_time_in_suspension() -> None:
+    assert fields(tot_sus_time=17)["extra"]["suspended"] == 17
+    assert "suspended" not in fields()["extra"]
 
 
 def test_completing_is_no_outcome() -> None:

@@ -110,6 +110,7 @@ def test_every_column_that_sacct_has_a_field_for(sacct: Sacct) -> None:
     ("changes", "state"),
     [
         ({"state": 5}, "FAILED"), ({"state": 4}, "CANCELLED"), ({"state": 6}, "TIMEOUT"), ({"state": 11}, "OUT_OF_MEMORY"),
+        ({"state": 4, "extra": {"cancelled_by": 0}}, "CANCELLED by 0"),
         ({"state": 1, "extra": {"state_flags": 0x2000}}, "RESIZING"),
         ({"state": 0, "extra": {"state_flags": 0x400}}, "REQUEUED"),
         ({"state": 3, "extra": {"state_flags": 0x10000}}, "COMPLETED"),
@@ -117,6 +118,15 @@ def test_every_column_that_sacct_has_a_field_for(sacct: Sacct) -> None:
 )  # fmt: skip
 def test_state(sacct: Sacct, changes: dict[str, Any], state: str) -> None:
     assert sacct.row(record(**changes), "state") == [state]
+
+
+def test_part_of_a_resized_job_starts_and_lasts_as_the_whole(sacct: Sacct) -> None:
+    blob = record(start=DAY + 120, end=DAY + 180, extra={"orig_start": DAY + 60})
+    assert sacct.row(blob, "start,elapsedraw") == ["2023-11-15T00:01:00", "120"]
+
+
+def test_suspended_time_does_not_count(sacct: Sacct) -> None:
+    assert sacct.row(record(extra={"suspended": 600}), "elapsedraw") == ["3000"]
 
 
 @pytest.mark.parametrize(
@@ -141,7 +151,7 @@ def test_time_limit(sacct: Sacct, limit: Any, shown: str) -> None:
 def test_job_that_never_ran(sacct: Sacct, tz: str) -> None:
     blob = record(state=4, start=0, eligible=0, nodes=None)
     assert sacct.row(blob, "start,eligible,elapsed,nodelist", tz=tz) == [
-        "Unknown",
+        "None",
         "Unknown",
         "00:00:00",
         "None assigned",

@@ -8,7 +8,7 @@ import pytest
 from tests.harness.paths import CMAKE_BUILD
 
 
-@pytest.mark.parametrize("name", ["params", "ring", "ring_dir", "spill"])
+@pytest.mark.parametrize("name", ["params", "resizes", "ring", "ring_dir", "spill"])
 def test_part(name: str) -> None:
     done = subprocess.run(
         [CMAKE_BUILD / "tests" / f"cplugin_test_{name}"], capture_output=True, text=True, timeout=100, check=False

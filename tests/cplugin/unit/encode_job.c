@@ -16,7 +16,7 @@
 
 #define LINE_MAX_BYTES ((size_t) 8 << 20)
 
-static job_record_t job;
+static job_record_t job = { .requid = INFINITE };
 static jc_job_details_t details;
 static slurmdb_qos_rec_t qos;
 
@@ -40,6 +40,7 @@ static const struct {
 	NUMBER(start_time), NUMBER(end_time), NUMBER(resize_time),
 	NUMBER(time_limit), NUMBER(total_nodes), NUMBER(total_cpus),
 	NUMBER(priority), NUMBER(restart_cnt), NUMBER(state_reason_prev_db),
+	NUMBER(requid), NUMBER(tot_sus_time),
 	TEXT(user_name), TEXT(name), TEXT(partition), TEXT(account),
 	TEXT(wckey), TEXT(resv_name), TEXT(state_desc), TEXT(nodes),
 	TEXT(tres_fmt_req_str), TEXT(tres_fmt_alloc_str), TEXT(comment),
