@@ -96,7 +96,6 @@ static void fetch_reply(RedisModuleCtx *ctx, void *data, bool cut)
 {
     struct fetching *f = data;
 
-    f->q->busy = false;
     if (cut && !f->n) {
         RedisModule_ReplyWithError(ctx, "LIMIT no job found in the time a "
                                    "command has inside MULTI or a script, "
@@ -112,6 +111,7 @@ static void fetch_free(void *data)
 {
     struct fetching *f = data;
 
+    f->q->busy = false; /* here, as nobody replies to a client that left */
     jc_query_release(f->q);
     jc_buffer_free(&f->raw);
     if (f->size)

@@ -35,7 +35,6 @@ static void match_reply(RedisModuleCtx *ctx, void *data, bool cut)
     struct jc_slice key, id;
     RedisModuleString *name;
 
-    m->q->busy = false;
     if (!m->found && !cut) {
         jc_query_close(m->q);
         RedisModule_ReplyWithNull(ctx);
@@ -58,6 +57,7 @@ static void match_free(void *data)
 {
     struct matching *m = data;
 
+    m->q->busy = false; /* here, as nobody replies to a client that left */
     jc_query_release(m->q);
     RedisModule_Free(m);
 }
