@@ -290,7 +290,7 @@ VECTORS = [
         "resized",
         "last record of a job that was resized: start is the resize, the first start is kept",
         slurm={"resize_time": DAY + 600},
-        record={"start": DAY + 600, "extra": {"orig_start": DAY + 60}},
+        record={"eligible": DAY + 600, "start": DAY + 600, "extra": {"orig_start": DAY + 60}},
     ),
     vector(
         "invalid_utf8",

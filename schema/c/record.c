@@ -63,16 +63,25 @@ static bool slice_is(struct jc_slice slice, const char *text)
     return slice.n == n && !memcmp(slice.p, text, n);
 }
 
-/* Notes the keys of extra that criteria ask about. */
+/* Notes the keys of extra that criteria and sacct's columns ask about. */
 static bool take_extra(void *ctx, struct jc_slice key, struct mp_reader value)
 {
     struct jc_record *rec = (struct jc_record *)ctx;
+    struct mp_value v;
     uint32_t *out = slice_is(key, "state_flags")         ? &rec->state_flags
                     : slice_is(key, "state_reason_prev") ? &rec->state_reason_prev
+                    : slice_is(key, "suspended")         ? &rec->suspended
                                                          : NULL;
-    struct mp_value v;
 
-    if (out && mp_read(&value, &v) && v.type == MP_UINT && v.u <= UINT32_MAX)
+    if (!out && !slice_is(key, "orig_start") && !slice_is(key, "cancelled_by"))
+        return true;
+    if (!mp_read(&value, &v) || v.type != MP_UINT)
+        return true;
+    if (!out && key.p[0] == 'o')
+        rec->orig_start = v.u;
+    else if (!out)
+        rec->cancelled_by = (struct jc_number){v.u, v.u <= UINT32_MAX};
+    else if (v.u <= UINT32_MAX)
         *out = (uint32_t)v.u;
     return true;
 }

@@ -42,7 +42,10 @@ struct jc_record {
     enum jc_limit limit_kind;
     uint32_t time_limit;   /* minutes, when JC_LIMIT_MINUTES */
     uint32_t state_flags;  /* extra.state_flags, 0 when absent (decode only) */
-    uint32_t state_reason_prev; /* the same of extra.state_reason_prev */
+    uint32_t state_reason_prev; /* the same of extra.state_reason_prev, */
+    uint32_t suspended;         /* of extra.suspended, */
+    uint64_t orig_start;        /* of extra.orig_start */
+    struct jc_number cancelled_by; /* and of extra.cancelled_by */
     struct jc_slice extra; /* encode: NULL writes an empty map */
 };
 

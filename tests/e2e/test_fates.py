@@ -25,7 +25,7 @@ TITLES = [
     "requeued once",
 ]
 # what scontrol doesn't show, so that other assertions look at it
-ELSEWHERE = {"tres_req", "submit_line", "ntasks", "ntasks_per_node"}
+ELSEWHERE = {"cancelled_by", "tres_req", "submit_line", "ntasks", "ntasks_per_node"}
 
 
 @pytest.fixture(scope="module")
