@@ -28,7 +28,9 @@ OUTPUT = Path("build/parity")
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.parity", description="sacct -c beside sacct -X")
-    parser.add_argument("--output", type=Path, default=OUTPUT, help="logs and the full list of differences (%(default)s)")
+    parser.add_argument(
+        "--output", type=Path, default=OUTPUT, help="logs and the full list of differences (%(default)s)"
+    )
     parser.add_argument("--hold", action="store_true", help="leave everything running afterwards, until interrupted")
     options = parser.parse_args()
     sandbox.enter("tests.parity", sys.argv[1:])
@@ -94,7 +96,9 @@ def _settle(cluster: Cluster, store: Store) -> None:
 
     def unchanged() -> bool:
         nonlocal before
-        rows = cluster.try_run("sacct", "-X", "-D", "-n", "-S", "1970-01-02", "-E", "2100-01-01", "-o", "jobidraw,state,end")
+        rows = cluster.try_run(
+            "sacct", "-X", "-D", "-n", "-S", "1970-01-02", "-E", "2100-01-01", "-o", "jobidraw,state,end"
+        )
         now = (rows.stdout, store.jobs())
         same, before = now == before, now
         return same
@@ -104,7 +108,17 @@ def _settle(cluster: Cluster, store: Store) -> None:
 
 def _facts(cluster: Cluster, workload: Workload, first: int) -> Facts:
     rows = cluster.try_run(
-        "sacct", "-X", "-n", "-P", "-S", "1970-01-02", "-E", "2100-01-01", "-o", "eligible,start,end", env={"SLURM_TIME_FORMAT": "%s"}
+        "sacct",
+        "-X",
+        "-n",
+        "-P",
+        "-S",
+        "1970-01-02",
+        "-E",
+        "2100-01-01",
+        "-o",
+        "eligible,start,end",
+        env={"SLURM_TIME_FORMAT": "%s"},
     )
     moments = sorted({int(word) for line in rows.stdout.split() for word in line.split("|") if word.isdigit()})
     inside = [when for when in moments if first < when < cluster.clock.now()]

@@ -172,7 +172,9 @@ class Cluster:
         """Names of daemons that are no longer there."""
         return [name for name, process in self._running.items() if process.poll() is not None]
 
-    def try_run(self, *command: str, user: int = 0, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    def try_run(
+        self, *command: str, user: int = 0, env: dict[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
         """Run a client as `user` (uid = gid); stdout and stderr as text, undecodable bytes replaced."""
         return subprocess.run(
             command,
@@ -216,8 +218,13 @@ class Cluster:
         server = shutil.which("mariadbd") or "/usr/sbin/mariadbd"
         socket = "/run/mysqld/mysqld.sock"
         options = ["--skip-networking", "--skip-grant-tables", "--innodb-flush-log-at-trx-commit=0"]
-        self.spawn("mariadbd", [server, "--no-defaults", f"--datadir={data}", "--user=root", f"--socket={socket}", *options])
-        wait_for("MariaDB", lambda: self.try_run("mariadb-admin", "--no-defaults", f"--socket={socket}", "ping").returncode == 0)
+        self.spawn(
+            "mariadbd", [server, "--no-defaults", f"--datadir={data}", "--user=root", f"--socket={socket}", *options]
+        )
+        wait_for(
+            "MariaDB",
+            lambda: self.try_run("mariadb-admin", "--no-defaults", f"--socket={socket}", "ping").returncode == 0,
+        )
 
     def _write_configuration(self) -> None:
         lines: list[str] = []

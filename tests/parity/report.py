@@ -22,7 +22,11 @@ def write(answers: Sequence[Answer], details: Path) -> int:
     for name, members in groups.items():
         ids = columns = 0
         for answer in members:
-            left = [d for d in answer.differences if not (reason := explain(answer.question, d)) or explained.update([reason])]
+            left = [
+                d
+                for d in answer.differences
+                if not (reason := explain(answer.question, d)) or explained.update([reason])
+            ]
             open_ones += [(answer, difference) for difference in left]
             ids += not any(d.column in ("JobIDRaw", "error") for d in left)
             columns += not any(d.column not in ("JobIDRaw", "error") for d in left)

@@ -172,7 +172,16 @@ class Workload:
         self.when(self.ids["het"], "COMPLETED")  # or it waits for the nodes, and the victims for it
         victims = (
             self.sbatch("preempted", "-q", "low", "--exclusive", "-w", "n3", wrap="sleep 300", user=BOB),
-            self.sbatch("preempt_requeued", "-q", "scavenger", "--exclusive", "-w", "n4", wrap="[ $SLURM_RESTART_COUNT ] || sleep 300", user=DAVE),
+            self.sbatch(
+                "preempt_requeued",
+                "-q",
+                "scavenger",
+                "--exclusive",
+                "-w",
+                "n4",
+                wrap="[ $SLURM_RESTART_COUNT ] || sleep 300",
+                user=DAVE,
+            ),
         )
         for job in victims:
             self.when(job, "RUNNING")
