@@ -85,6 +85,21 @@ async def test_the_embedded_server_is_started_again_when_it_dies_and_gone_when_t
     assert status(daemon)["status"] == "ok"
 
 
+async def test_a_new_daemon_waits_for_the_server_that_the_killed_one_left(make_daemon: MakeDaemon) -> None:
+    """Two servers must never write the same append-only file."""
+    daemon = make_daemon(settings=EMBEDDED)
+    left = status(daemon)["components"]["embedded"]["pid"]
+    os.kill(left, signal.SIGSTOP)
+    try:
+        daemon.kill()
+        daemon.start(ready=False)
+        wait_until(lambda: "waiting for the server that still runs" in daemon.process.log_text(), what="the wait")
+        assert status(daemon)["components"]["embedded"]["ok"] is False
+    finally:
+        os.kill(left, signal.SIGCONT)
+    wait_until(daemon.ready, what="a server of its own")
+
+
 async def test_killed_while_records_come_in_nothing_is_lost_or_twice(
     make_daemon: MakeDaemon, make_redis: MakeRedis
 ) -> None:

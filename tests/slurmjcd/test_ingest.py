@@ -16,6 +16,7 @@ import pytest
 from slurmjcd import protocol
 from slurmjcd.batch import Ring
 from slurmjcd.committer import Committer
+from slurmjcd.errors import SpoolError
 from slurmjcd.ingest import IngestServer
 from slurmjcd.metrics import Metrics
 from slurmjcd.protocol import Limits
@@ -177,6 +178,34 @@ async def test_a_failed_commit_is_refused_with_all_that_waits_behind_it(
         assert "TRYAGAIN the spool's disk: " in text(await wire.reply())
     assert await wire.put(2, job(2), job(3)) == 2
     assert await ingest.stored() == [job(1), job(2), job(3)]
+
+
+async def test_what_waits_behind_a_failed_commit_is_not_taken_either(
+    ingest: Intake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its numbers follow on those that were refused."""
+    wire = await ingest.connect()
+    held, begun, real = threading.Event(), threading.Event(), SpoolDatabase.append
+
+    def fail(self: SpoolDatabase, *args: Any) -> None:
+        begun.set()
+        assert held.wait(20)
+        raise SpoolError("the spool's disk: on fire")
+
+    monkeypatch.setattr(SpoolDatabase, "append", fail)
+    wire.send("SLURMJC.PUT", "SPOOL", "ring", 1, "RECORDS", job(1))
+    await asyncio.to_thread(begun.wait, 20)
+    wire.send("SLURMJC.PUT", "SPOOL", "ring", 2, "RECORDS", job(2))
+    wire.send("SLURMJC.PUT", "SPOOL", "ring", 3, "RECORDS", job(3))
+    while ingest.committer._queued_records < 2:
+        await asyncio.sleep(0)
+    monkeypatch.setattr(SpoolDatabase, "append", real)
+    held.set()
+    for _ in range(3):
+        assert text(await wire.reply()) == "TRYAGAIN the spool's disk: on fire"
+    assert await wire.put(1, job(1), job(2), job(3)) == 3
+    assert await ingest.stored() == [job(1), job(2), job(3)]
+    assert ingest.committer.pending_bytes == 0
 
 
 @pytest.mark.parametrize("ingest", [{"max_bytes": 4096}], indirect=True)

@@ -111,6 +111,15 @@ def test_parser_refuses_too_many_bytes_of_records_in_one_request() -> None:
     assert parser.error.code == "TOOBIG"
 
 
+@pytest.mark.parametrize("end", [b"xx", b"\n\r", b"$1"])
+def test_parser_refuses_a_record_without_its_end(end: bytes) -> None:
+    stream = protocol.command("SLURMJC.PUT", "SPOOL", "s", 1, "RECORDS", job(1), job(2))
+    at = stream.index(job(1)) + len(job(1))
+    parser = RequestParser(takes_records=True)
+    assert parser.feed(stream[:at] + end + stream[at + 2 :]) == []
+    assert str(parser.error) == "a bulk string must end with CR LF"
+
+
 @pytest.mark.parametrize("wrong", [b"", b"x", b"\x93\x01\x02\x03", b"\xdd\x00\x00\x00\x26"])
 @pytest.mark.parametrize("index", [0, 1, 2])
 def test_a_put_tells_which_record_has_no_records_shape(wrong: bytes, index: int) -> None:

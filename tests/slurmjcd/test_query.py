@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 
 from slurmjcd.access import AccessPolicy, Peer
 from slurmjcd.config import Config, QuerySection, RedisSection
@@ -40,8 +41,8 @@ class Asking:
         return wire
 
 
-def put(redis: RedisServer, *records: bytes) -> None:
-    with redis.client() as client:
+def put(server: RedisServer, *records: bytes) -> None:
+    with server.client() as client:
         client.execute_command("SLURMJC.PUT", "job", "RECORDS", *records)
 
 
@@ -55,16 +56,16 @@ async def asking(
     """`private`: the caller is ME and sees its own jobs only."""
     options: dict[str, Any] = dict(getattr(request, "param", {}))
     private = options.pop("private", False)
-    redis = make_redis()
-    put(redis, *(job(number, uid=ME + number % 3, end=1772366400 + number) for number in range(1, 31)))
+    server_behind = make_redis()
+    put(server_behind, *(job(number, uid=ME + number % 3, end=1772366400 + number) for number in range(1, 31)))
     if private:
         monkeypatch.setattr("slurmjcd.query.peer_of", lambda transport: Peer(ME, 1, ME))
-    config = Config(redis=RedisSection(address=redis.address), query=QuerySection(**options))
+    config = Config(redis=RedisSection(address=server_behind.address), query=QuerySection(**options))
     server = QueryServer(
         Store(config), config.query, Metrics(), AccessPolicy(private=private, operators=[], operator_uids=[0])
     )
     listener = await asyncio.get_running_loop().create_unix_server(server.connection, rundir / "q.sock")
-    asking = Asking(rundir / "q.sock", redis, server)
+    asking = Asking(rundir / "q.sock", server_behind, server)
     yield asking
     listener.close()
     for wire in asking.wires:
@@ -126,6 +127,14 @@ async def test_cursors_are_private_to_their_connection(asking: Asking) -> None:
     await one.call("SLURMJC.MATCH", "q")
     assert text(await other.call("SLURMJC.FETCH", "q", 5)) == "NOQUERY no query 'q' is open, send SLURMJC.MATCH first"
     assert len(await fetch_all(one)) == 30
+
+
+async def test_a_query_has_a_name_in_the_store_that_nobody_can_guess(asking: Asking) -> None:
+    wire = await asking.connect()
+    await wire.call("SLURMJC.MATCH", "q")
+    with asking.redis.client() as client, pytest.raises(redis.ResponseError, match="NOQUERY"):
+        client.execute_command("SLURMJC.FETCH", "job", "q", 5)
+    assert len(await fetch_all(wire)) == 30
 
 
 async def test_get_agg_and_info(asking: Asking) -> None:
