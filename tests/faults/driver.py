@@ -28,13 +28,22 @@ class Driver:
     """
 
     def __init__(
-        self, directory: Path, loc: Path, ring_dir: Path, *, params: str = "", cluster: str = "bench", first: int = 0
+        self,
+        directory: Path,
+        loc: Path,
+        ring_dir: Path,
+        *,
+        params: str = "",
+        cluster: str = "bench",
+        first: int = 0,
+        promises: bool = True,
     ) -> None:
         directory.mkdir(parents=True)
         self.directory, self.loc, self.ring_dir = directory, loc, ring_dir
         self.state_dir = directory / "state"
         self.state_dir.mkdir(mode=0o700)
         self.params, self.cluster = params, cluster
+        self._promises = promises
         self.runs: list[Process] = []
         self.env: dict[str, str] = {}
         self._next = self._first = first
@@ -49,8 +58,10 @@ class Driver:
             *wrap, DRIVER, "--plugin", f"redis={PLUGIN}", "--loc", f"redis={self.loc}", "--params", f"redis={params}",
             "--state", self.state_dir, "--cluster", self.cluster, "--conf-dir", self.directory, "--calls", str(calls),
             "--rounds", "1", "--rate", str(rate), "--first", str(self._next), "--jobs", str(_JOBS),
-            "--log", self.directory / f"promised.{number}", "--linger", str(linger_s),
+            "--linger", str(linger_s),
         ]  # fmt: skip
+        if self._promises:
+            words += ["--log", self.directory / f"promised.{number}"]
         if not fini:
             words.append("--no-fini")
         self._next += calls
@@ -101,14 +112,18 @@ class Driver:
 
         wait_until(reached, what=lambda: f"{count} calls; {self.calls} were made", timeout_s=timeout_s, every_s=0.05)
 
-    def report(self, process: Process) -> dict[str, Any]:
+    def report(self, process: Process, *, timeout_s: float = 120.0) -> dict[str, Any]:
         """What the driver printed when its calls were made: calls, failed, p50_us …"""
 
         def line() -> str:
             return next((text for text in process.log_text().splitlines() if text.startswith("{")), "")
 
-        wait_until(line, what="the driver's report", timeout_s=120)
+        wait_until(line, what="the driver's report", timeout_s=timeout_s)
         return dict(json.loads(line())["plugins"]["redis"])
+
+    def wait_reported(self, process: Process, *, timeout_s: float = 120.0) -> None:
+        """Wait until a run has made its calls."""
+        self.report(process, timeout_s=timeout_s)
 
     def rings(self) -> list[Path]:
         return sorted(self.ring_dir.glob("*.ring"))

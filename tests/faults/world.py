@@ -30,6 +30,7 @@ class World:
 
     Args:
         ring_dir: a directory on tmpfs that is removed with the run's own.
+        promises: whether the driver writes its log, a synchronous write between calls.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class World:
         daemon_env: Mapping[str, str] | None = None,
         params: str = "",
         proxied: bool = False,
+        promises: bool = True,
     ) -> None:
         self.redis = RedisServer(directory / "redis", options={**REDIS_OPTIONS, **(redis_options or {})})
         stack.callback(self.redis.stop)
@@ -62,7 +64,7 @@ class World:
             self.daemon_proxy = ChaosProxy(loc / "ingest.sock", self.daemon.ingest_socket)
             self.daemon_proxy.start()
             stack.callback(self.daemon_proxy.stop)
-        self.driver = Driver(directory / "ctld", loc, ring_dir / "ring", params=params)
+        self.driver = Driver(directory / "ctld", loc, ring_dir / "ring", params=params, promises=promises)
         stack.callback(self.driver.stop)
 
     def start(self) -> None:
