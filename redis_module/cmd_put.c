@@ -8,8 +8,11 @@
 
 #include <string.h>
 
-/* Records decoded at once; larger batches are decoded a second time. */
-#define DECODED_MAX 1024
+/* Records decoded at once, into memory that is kept; larger batches are decoded
+ * a second time. */
+#define DECODED_MAX 512
+
+static struct jc_record *decoded;
 
 struct put_args {
     struct jc_slice prefix;
@@ -130,8 +133,7 @@ static const char *decode(struct jc_record *rec, RedisModuleString *arg)
 
 /* Decodes every record and makes its segment ready; replies and returns false
  * if one can't be stored. Empty records stand for quarantined ones. */
-static bool prepare(struct jc_putter *p, const struct put_args *a,
-                    struct jc_record *decoded)
+static bool prepare(struct jc_putter *p, const struct put_args *a)
 {
     for (size_t i = 0; i < a->records; i++) {
         struct jc_record *rec = &decoded[i % DECODED_MAX];
@@ -155,8 +157,7 @@ static bool prepare(struct jc_putter *p, const struct put_args *a,
     return true;
 }
 
-static void store(struct jc_putter *p, const struct put_args *a,
-                  struct jc_record *decoded)
+static void store(struct jc_putter *p, const struct put_args *a)
 {
     for (size_t i = 0; i < a->records; i++) {
         struct jc_record *rec = &decoded[i % DECODED_MAX];
@@ -197,13 +198,13 @@ static bool check_spool(RedisModuleCtx *ctx, const struct put_args *a,
 static void put(RedisModuleCtx *ctx, const struct put_args *a,
                 RedisModuleKey *spools, uint64_t watermark)
 {
-    size_t n = a->records < DECODED_MAX ? a->records : DECODED_MAX;
-    struct jc_record *decoded = jc_host.alloc((n + 1) * sizeof(*decoded));
     struct jc_putter p;
 
+    if (!decoded)
+        decoded = jc_host.alloc(DECODED_MAX * sizeof(*decoded));
     jc_putter_init(&p, ctx, a->prefix);
-    if (prepare(&p, a, decoded)) {
-        store(&p, a, decoded);
+    if (prepare(&p, a)) {
+        store(&p, a);
         if (spools && a->seq + a->records - 1 > watermark)
             set_watermark(spools, a->spool, a->seq + a->records - 1);
         jc_putter_done(&p);
@@ -213,7 +214,6 @@ static void put(RedisModuleCtx *ctx, const struct put_args *a,
     } else {
         jc_putter_done(&p);
     }
-    jc_host.free(decoded);
 }
 
 int jc_put_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc)

@@ -3,7 +3,7 @@
 
 #include <time.h>
 
-#define SLICE_US 1500        /* of work, then others have their turn */
+#define SLICE_US 2500        /* of work, then others have their turn */
 #define UNBLOCKABLE_US 100000 /* in MULTI and scripts */
 
 struct task {

@@ -4,10 +4,14 @@
 /* A value of up to this many bits is read with one unaligned 64-bit load. */
 #define ONE_LOAD 57
 
+/* A width that can be unpacked many at a time is taken where it wastes but a
+ * bit: scans spend their time there. */
 static uint8_t bits_for(uint64_t range)
 {
     uint8_t bits = range ? (uint8_t)(64 - __builtin_clzll(range)) : 0;
 
+    if (bits == 7 || bits == 15 || bits == 31)
+        bits++;
     return bits > ONE_LOAD ? 64 : bits;
 }
 
@@ -72,8 +76,30 @@ uint64_t jc_sealed_code(const struct jc_sealed *s, uint64_t lo, unsigned col,
     return lo + (v >> (bit & 7) & ((UINT64_C(1) << bits) - 1));
 }
 
+static void unpack_16(const uint8_t *data, uint64_t lo, uint32_t n,
+                      uint64_t *restrict out)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        uint16_t v;
+
+        memcpy(&v, data + (size_t)i * sizeof(v), sizeof(v));
+        out[i] = lo + v;
+    }
+}
+
+static void unpack_32(const uint8_t *data, uint64_t lo, uint32_t n,
+                      uint64_t *restrict out)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        uint32_t v;
+
+        memcpy(&v, data + (size_t)i * sizeof(v), sizeof(v));
+        out[i] = lo + v;
+    }
+}
+
 void jc_sealed_column(const struct jc_sealed *s, uint64_t lo, unsigned col,
-                      uint32_t n, uint64_t *out)
+                      uint32_t n, uint64_t *restrict out)
 {
     const uint8_t *data = s->data + s->at[col];
     unsigned bits = s->bits[col];
@@ -82,6 +108,19 @@ void jc_sealed_column(const struct jc_sealed *s, uint64_t lo, unsigned col,
     if (!bits) {
         for (uint32_t i = 0; i < n; i++)
             out[i] = lo;
+        return;
+    }
+    if (bits == 8) {
+        for (uint32_t i = 0; i < n; i++)
+            out[i] = lo + data[i];
+        return;
+    }
+    if (bits == 16) {
+        unpack_16(data, lo, n, out);
+        return;
+    }
+    if (bits == 32) {
+        unpack_32(data, lo, n, out);
         return;
     }
     if (bits == 64)
