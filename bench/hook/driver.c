@@ -31,7 +31,8 @@ static uint32_t id_offset;
 static const char *log_path;
 static double linger_s;
 static const char *conf_dir = "/tmp";
-static bool quiet_end, from_commands;
+static bool quiet_end, from_commands, by_completion;
+static uint64_t *order; /* of completion */
 static int cpu = -1;
 static char *state_dir = (char *) "", *cluster = (char *) "bench";
 static int log_fd = -1;
@@ -55,6 +56,8 @@ static const char usage[] =
 "  --rate N             calls per second (default: as fast as it goes)\n"
 "  --first N            index of the first reference job (default 0)\n"
 "  --jobs N             size of the reference set (default: first + calls)\n"
+"  --by-completion      jobs in the order in which they ended, as slurmctld\n"
+"                       has them, instead of the order of submission\n"
 "  --id-offset N        added to every job id (default 0)\n"
 "  --cpu N              run the calling thread on that CPU only\n"
 "  --log FILE           oracle: after each success append a line\n"
@@ -106,8 +109,8 @@ static void _call(struct plugin *plugin, struct hook_job *job, uint64_t index)
 	int64_t before, after;
 	int rc;
 
-	hook_job_fill(job, REFERENCE_SEED, reference_count, index, id_offset,
-		      cluster);
+	hook_job_fill(job, REFERENCE_SEED, reference_count,
+		      order ? order[index] : index, id_offset, cluster);
 	before = _now_ns();
 #ifdef HAVE_RECORD_JOB_END
 	rc = plugin->record(&job->job, 0);
@@ -284,6 +287,7 @@ static void _arguments(int argc, char **argv)
 		{ "no-fini", no_argument, NULL, 'x' },
 		{ "conf-dir", required_argument, NULL, 'd' },
 		{ "commands", no_argument, NULL, 'm' },
+		{ "by-completion", no_argument, NULL, 'b' },
 		{ "help", no_argument, NULL, 'h' },
 		{ NULL, 0, NULL, 0 },
 	};
@@ -345,6 +349,9 @@ static void _arguments(int argc, char **argv)
 		case 'm':
 			from_commands = true;
 			break;
+		case 'b':
+			by_completion = true;
+			break;
 		case 'h':
 			fputs(usage, stdout);
 			exit(0);
@@ -380,6 +387,10 @@ int main(int argc, char **argv)
 	struct timespec linger;
 
 	_arguments(argc, argv);
+	if (by_completion &&
+	    !(order = reference_order(REFERENCE_SEED, reference_count)))
+		driver_die(1, "no memory for the order of %llu jobs",
+			   (unsigned long long) reference_count);
 	/* plugins ask by this name whether they are in slurmctld */
 	log_init((char *) "slurmctld", log_options, 0, NULL);
 	driver_configure_slurm(plugins, plugin_count, cluster, state_dir,

@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: MIT
+"""Hook call to visible by MATCH: the plugin, the daemon with its spool and fsync, and Redis, beside plain SET.
+
+The driver calls the hook as fast as the pipeline takes jobs: what was called and isn't visible yet stays below what the
+plugin's ring holds, so no call is refused. The ceiling is SET of the same records, one key each, in the same round
+against the same kind of server. Latency is measured apart from that, with jobs called one at a time while others come
+in at a steady rate.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+from bench import store
+from bench.pipeline import (
+    AHEAD_JOBS,
+    CHUNK_JOBS,
+    Feeder,
+    cpu_s,
+    matched,
+    quantile,
+    rss_mib,
+    stored,
+    thread_cpu_s,
+    wait_for,
+)
+from bench.store import PREFIX, Client
+from tests.harness.daemon import Daemon
+from tests.harness.paths import MODULE
+from tests.harness.redis_server import RedisServer
+from tests.harness.rundir import ring_dir, run_dir
+
+PROBE_ID_OFFSET = 100_000_000
+STEADY_PER_S = 1000
+JOBS_PER_S_MAX = 500_000  # no machine takes more, so this much is prepared
+STEADY_JOBS = 1_000_000
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--seconds", type=float, default=10.0, help="how long jobs come in, per round")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds, SET beside each")
+    parser.add_argument("--set-jobs", type=int, default=1_000_000, metavar="N", help="jobs of the ceiling")
+    parser.add_argument("--probes", type=int, default=1000, metavar="N", help="jobs whose way is timed")
+    parser.add_argument("--aof", action="store_true", help="Redis with appendonly yes, for our PUT and for SET")
+
+
+class Pipeline:
+    """Redis, the daemon and the hook's driver."""
+
+    def __init__(self, directory: Path, options: argparse.Namespace) -> None:
+        self.rings = ring_dir(directory.parent)
+        self.redis = RedisServer(directory / "redis", options=redis_options(options))
+        self.redis.start()
+        self.daemon = Daemon(directory / "jc", redis_address=self.redis.address)
+        self.daemon.start()
+        self.directory = directory
+        self.client = Client(self.redis.socket)
+        self.feeders: list[Feeder] = []
+
+    def feed(self, name: str, *options: str, jobs: int) -> Feeder:
+        feeder = Feeder(self.directory / name, self.rings, self.daemon.run_dir, *options, jobs=jobs)
+        self.feeders.append(feeder)
+        return feeder
+
+    def stop(self) -> None:
+        for feeder in self.feeders:
+            feeder.stop()
+        self.daemon.stop()
+        self.redis.stop()
+
+
+def redis_options(options: argparse.Namespace) -> dict[str, str | int]:
+    return {"appendonly": "yes"} if options.aof else {}
+
+
+def push(feeder: Feeder, client: Client, seconds: float) -> tuple[int, float]:
+    """Jobs for so long; how many, and the seconds until the last was visible."""
+    wait_for(lambda: stored(client) == feeder.called, "the first job to be visible")
+    visible = first = feeder.called
+    begin = time.perf_counter()
+    while time.perf_counter() - begin < seconds:
+        while feeder.called - visible + CHUNK_JOBS > AHEAD_JOBS:
+            time.sleep(0.002)
+            visible = stored(client)
+        feeder.call(CHUNK_JOBS)
+    wait_for(lambda: stored(client) >= feeder.called, "the last job to be visible")
+    return feeder.called - first, time.perf_counter() - begin
+
+
+def measure_round(directory: Path, options: argparse.Namespace) -> dict[str, Any]:
+    pipeline = Pipeline(directory, options)
+    try:
+        feeder = pipeline.feed("driver", "--by-completion", jobs=int(options.seconds * JOBS_PER_S_MAX))
+        feeder.call(1)  # the driver has everything ready when it answers
+        daemon, redis, driver = pipeline.daemon.process.pid, pipeline.redis.process.pid, feeder.process.pid
+        result: dict[str, Any] = {"daemon_rest_rss_mib": rss_mib(daemon)}
+        before = {pid: cpu_s(pid) for pid in (daemon, redis, driver)}
+        threads = thread_cpu_s(daemon)
+        jobs, seconds = push(feeder, pipeline.client, options.seconds)
+        result["jobs"], result["jobs_per_s"] = jobs, jobs / seconds
+        for name, pid in (("daemon", daemon), ("redis", redis), ("driver", driver)):
+            result[f"{name}_us_per_job"] = (cpu_s(pid) - before[pid]) / jobs * 1e6
+        result["daemon_threads_us_per_job"] = {
+            name: (used - threads.get(name, 0.0)) / jobs * 1e6 for name, used in thread_cpu_s(daemon).items()
+        }
+        result["daemon_rss_mib"] = rss_mib(daemon, highest=True)
+        found = matched(pipeline.client)
+        if found != feeder.called:
+            raise RuntimeError(f"the hook took {feeder.called} jobs, MATCH finds {found}")
+    finally:
+        pipeline.stop()
+    return result
+
+
+def measure_set(directory: Path, options: argparse.Namespace) -> float:
+    server = RedisServer(directory, module=None, options=redis_options(options))
+    server.start()
+    try:
+        return options.set_jobs / store.load(server, options.set_jobs, "set")
+    finally:
+        server.stop()
+
+
+def measure_latency(directory: Path, options: argparse.Namespace) -> dict[str, float]:
+    """From the hook's call to a MATCH that finds the job, with STEADY_PER_S others a second."""
+    pipeline = Pipeline(directory, options)
+    times: list[float] = []
+    try:
+        first_id = PROBE_ID_OFFSET + store.FIRST_JOB_ID  # they go up, because the probe's jobs come as submitted
+        steady = ("--by-completion", f"--rate={STEADY_PER_S}", f"--id-offset={2 * PROBE_ID_OFFSET}")
+        background = pipeline.feed("background", *steady, jobs=STEADY_JOBS)
+        probe = pipeline.feed("probe", f"--id-offset={PROBE_ID_OFFSET}", jobs=STEADY_JOBS)
+        assert background.process.stdin is not None
+        background.process.stdin.write(b"call %d\n" % STEADY_JOBS)
+        background.process.stdin.flush()
+        for number in range(options.probes):
+            begin = time.perf_counter()
+            probe.call(1)
+            words = ("SLURMJC.MATCH", PREFIX, "probe", "job", str(first_id + number))
+            while pipeline.client.ask(*words) is None:
+                if time.perf_counter() - begin > 30:
+                    raise RuntimeError(f"job {first_id + number} isn't visible after 30 s")
+            times.append((time.perf_counter() - begin) * 1000)
+            time.sleep(0.003)
+        background.process.kill()
+    finally:
+        pipeline.stop()
+    return {"visible_p50_ms": quantile(times, 0.5), "visible_p99_ms": quantile(times, 0.99), "visible_max_ms": max(times)}
+
+
+def measure(options: argparse.Namespace) -> dict[str, Any]:
+    """Medians over the rounds; every round in `rounds`."""
+    if not MODULE.exists():
+        raise FileNotFoundError(f"{MODULE} is missing: run `make plugin`")
+    rounds: list[dict[str, Any]] = []
+    with run_dir("sj-bench-") as directory:
+        for number in range(options.rounds):
+            ours = measure_round(directory / f"ours{number}", options)
+            ours["set_per_s"] = measure_set(directory / f"set{number}", options)
+            ours["ratio"] = ours["jobs_per_s"] / ours["set_per_s"]
+            rounds.append(ours)
+        result: dict[str, Any] = {
+            key: statistics.median(each[key] for each in rounds)
+            for key, value in rounds[0].items()
+            if not isinstance(value, dict)
+        }
+        result["daemon_threads_us_per_job"] = rounds[-1]["daemon_threads_us_per_job"]
+        if options.probes:
+            result.update(measure_latency(directory / "latency", options))
+    result["rounds"] = rounds
+    return result
