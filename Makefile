@@ -19,6 +19,7 @@ unexport PYTHONPATH PYTHONHOME
 help:
 	@echo 'make demo     run every program on one host and show jobs in sacct -c'
 	@echo 'make test     all tests (TESTS=tests/e2e picks some)'
+	@echo 'make test-parity  ask sacct -c and, over slurmdbd, sacct -X the same questions'
 	@echo 'make check    formatting, lint, types, warnings, units, generated files'
 	@echo 'make bench    measure (BENCH=hook picks one)'
 	@echo 'make plugin   build jobcomp_redis.so and slurm_jobcomp.so'
@@ -74,6 +75,10 @@ test: setup plugin
 check: setup plugin
 	@scripts/check
 
+test-parity: setup plugin
+	@tests/parity/install-packages
+	@$(PY) -m tests.parity
+
 BENCH ?= hook
 bench: setup plugin
 	@bench/run $(BENCH)
@@ -84,4 +89,4 @@ clean:
 distclean: clean
 	rm -rf $(BUILD) $(VENV)
 
-.PHONY: help setup plugin demo test check bench clean distclean
+.PHONY: help setup plugin demo test test-parity check bench clean distclean
