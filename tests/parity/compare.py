@@ -47,9 +47,9 @@ def ask(cluster: Cluster, question: Question) -> Answer:
     plain_error, plain = _sacct(cluster, question, at, "-X")
     our_error, ours = _sacct(cluster, question, at, "-c")
     plain = [row for row in plain if row["End"] != "Unknown"]  # what hasn't ended is not a completed job
-    differences = list(_compare(plain, ours))
     if plain_error != our_error:
-        differences.append(Difference("error", "-", plain_error, our_error))
+        return Answer(question, len(plain), [Difference("error", "-", plain_error, our_error)])
+    differences = list(_compare(plain, ours))
     return Answer(question, len(plain), differences)
 
 
@@ -58,6 +58,8 @@ def _sacct(cluster: Cluster, question: Question, at: int, side: str) -> tuple[st
     env = cluster.clock.frozen(at) | {"TZ": question.zone, "SLURM_TIME_FORMAT": "%s"}
     done = cluster.try_run(*command, user=question.user, env=env)
     rows = [dict(zip(COLUMNS, line.split(_SEPARATOR), strict=True)) for line in done.stdout.split("\n") if line]
+    if done.returncode < 0:
+        return f"killed by signal {-done.returncode}", rows
     return (done.stderr.strip() or "exit 1") if done.returncode else "", rows
 
 

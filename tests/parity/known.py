@@ -1,23 +1,76 @@
 # SPDX-License-Identifier: MIT
-"""Differences that come from Slurm's own code; docs/sacct.md gives the line for each."""
+"""Differences that come from Slurm's own code: one check for each row of the table in docs/sacct.md."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
 
 from .compare import Difference
 from .questions import Question
 
+Check = Callable[[Question, Difference], bool]
+
 
 def explain(question: Question, difference: Difference) -> str:
-    """Name of the entry in docs/sacct.md that explains it, "" if none does."""
-    for name, check in _KNOWN.items():
+    """Name of the row in docs/sacct.md that explains it, "" if none does."""
+    for name, check in KNOWN.items():
         if check(question, difference):
             return name
     return ""
 
 
-_KNOWN = {
-    "JobID": lambda q, d: d.column == "JobID" and d.ours == d.job,
+def _asks(question: Question, *options: str) -> bool:
+    return any(option in question.args for option in options)
+
+
+def _states(question: Question) -> set[str]:
+    return {
+        state for option, value in zip(question.args, question.args[1:], strict=False) if option == "-s" for state in value.split(",")
+    }
+
+
+def _told_at_the_end(_: Question, d: Difference) -> bool:
+    """slurmdbd heard of the job only when it was over, and so took the moment of its end for its start."""
+    never_ran = d.row.get("NodeList") == "None assigned" and d.row.get("Start") == d.row.get("End")
+    return never_ran and (d.column in ("Start", "Partition") or (d.column == "JobIDRaw" and d.ours == "-"))
+
+
+def _node_of_last_run(question: Question, d: Difference) -> bool:
+    return d.column == "JobIDRaw" and d.plain == "-" and _asks(question, "-N") and not _asks(question, "-D")
+
+
+def _requeued_by_exit_code(question: Question, d: Difference) -> bool:
+    if d.column == "State":
+        return d.plain == "REQUEUED"
+    asked = _states(question)
+    return d.column == "JobIDRaw" and (
+        (d.plain.startswith("REQUEUED") and "RQ" in asked) or (d.plain == "-" and d.ours.startswith("FAILED") and bool(asked & {"F", "FAILED"}))
+    )
+
+
+def _suspended(question: Question, d: Difference) -> bool:
+    return d.column == "JobIDRaw" and d.ours == "-" and "S" in _states(question)
+
+
+def _back_in_the_queue(question: Question, d: Difference) -> bool:
+    return d.column == "JobIDRaw" and d.plain == "-" and d.ours.startswith("REQUEUED") and not _asks(question, "-D")
+
+
+def _resized(question: Question, d: Difference) -> bool:
+    return d.column == "JobIDRaw" and d.ours == "-" and bool(_states(question) & {"R", "RUNNING"}) and d.row.get("JobName") == "resized"
+
+
+KNOWN: Final[dict[str, Check]] = {
+    "array and het ids": lambda q, d: d.column == "JobID" and d.ours == d.job,
     "Submit": lambda q, d: d.column == "Submit",
     "AllocNodes": lambda q, d: d.column == "AllocNodes",
     "TimelimitRaw": lambda q, d: d.column == "TimelimitRaw",
+    "-q crashes": lambda q, d: d.column == "error" and d.ours == "killed by signal 11" and _asks(q, "-q"),
+    "cancelled at once": _told_at_the_end,
+    "-N and requeued jobs": _node_of_last_run,
+    "requeued by exit code": _requeued_by_exit_code,
+    "-s SUSPENDED": _suspended,
+    "back in the queue": _back_in_the_queue,
+    "-s RUNNING and resized jobs": _resized,
 }

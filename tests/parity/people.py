@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import time
+
 from .cluster import CLUSTER, Cluster
 
 ALICE, BOB, CAROL, DAVE, GONE = 2001, 2002, 2003, 2004, 2009
@@ -42,3 +44,4 @@ def reserve(cluster: Cluster) -> None:
     """Reserve part of the cluster for two users."""
     words = (f"StartTime={cluster.clock.text(0)}", "Duration=60", "Users=alice,bob", "Nodes=n7", "Flags=IGNORE_JOBS")
     cluster.run("scontrol", "create", "reservation", f"ReservationName={RESERVATION}", *words)
+    time.sleep(1.1)  # plain sacct shows it for jobs that start in a later second

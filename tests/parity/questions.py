@@ -78,7 +78,7 @@ class Options:
             "ncpus": [("-I", text) for text in ("1", "2", "3-6", "16", "1-200")],
             "limit": [("-k", "10"), ("-k", "2", "-K", "7"), ("-k", "00:05:00"), ("-K", "5"), ("-k", "UNLIMITED"),
                       ("-k", "1", "-K", "UNLIMITED"), ("-k", "1-00:00:00")],
-            "reason": [("-R", text) for text in ("Resources", "Dependency,BeginTime", "PartitionDown", "None",
+            "reason": [("--reason", text) for text in ("Resources", "Dependency,BeginTime", "PartitionDown", "None",
                                                  "JobHeldUser", "NodeDown", "Priority", "DependencyNeverSatisfied")],
             "constraint": [("-C", text) for text in ("fast", "BigMem", "slow", "fast&bigmem", "ast", "nothing")],
             "duplicates": [("-D",)],
@@ -175,7 +175,7 @@ def _alone(facts: Facts) -> Iterator[Question]:
                 for whole in options.values["whole_hetjob"]:
                     yield Question(name, (*value, *whole))
             elif name == "state":
-                for window in options.values["window"]:
+                for window in options.values["window"][:5] + options.values["window"][5::4][:4]:
                     yield Question(name, (*value, *window))
             else:
                 yield Question(name, (*value, *options.whole))
@@ -193,14 +193,16 @@ def _in_twos(facts: Facts) -> Iterator[Question]:
 
 
 def _pairwise(facts: Facts) -> Iterator[Question]:
-    """Every pair of values (or absences) at least once, in as few questions as that takes."""
+    """Groups of four options: every pair of values (or absences) at least once, in as few questions as that takes."""
     options = Options(facts)
-    names = list(options.values)
-    choices = [[(), *values[:6]] if name != "window" else values for name, values in options.values.items()]
-    for row in AllPairs(choices):
-        # sacct takes -j to mean "any user" and so on, so all of them at once is a question too
-        args = tuple(itertools.chain.from_iterable(row))
-        yield Question("pairwise", args if row[names.index("window")] else (*args, *options.whole))
+    choose = random.Random(_SEED)
+    names = [name for name in options.values if name != "window"]
+    for _ in range(3):
+        choose.shuffle(names)
+        for four in zip(*[iter(names)] * 4, strict=False):
+            values = [[(), *choose.sample(options.values[name], min(3, len(options.values[name])))] for name in four]
+            for row in AllPairs(values):
+                yield Question("pairwise", (*options.whole, *itertools.chain.from_iterable(row)))
 
 
 def _words(facts: Facts, now: int) -> Iterator[Question]:

@@ -102,46 +102,64 @@ class Workload:
         self.ids["default_limit"] = int(out)
 
     def cancelled(self) -> None:
-        """Cancelled in every phase, by the owner and by root."""
-        held = self.sbatch("cancel_held", "-H")
-        self.scancel(str(held), user=ALICE)
-        later = self.sbatch("cancel_begin", self.begin(3600), user=BOB)
-        self.scancel(str(later))
-        closed = self.sbatch("cancel_pending", "-p", "closed", "-N", "2")
-        two = self.sbatch("cancel_pending_two", "-p", "closed,Long", self.begin(7200), user=CAROL)
+        """Cancelled in every phase, by the owner and by root; those that wait are cancelled in `later`."""
+        self.sbatch("cancel_held", "-H")
+        self.sbatch("cancel_begin", self.begin(3600), user=BOB)
+        self.sbatch("cancel_pending", "-p", "closed", "-N", "2")
+        self.sbatch("cancel_pending_two", "-p", "closed,Long", self.begin(7200), user=CAROL)
         failed = self.sbatch("dep_parent", wrap="exit 1")
-        orphan = self.sbatch("dep_never", f"--dependency=afterok:{failed}")
+        self.sbatch("dep_never", f"--dependency=afterok:{failed}")
         self.sbatch("dep_killed", f"--dependency=afterok:{failed}", "--kill-on-invalid-dep=yes", user=BOB)
         self.sbatch("dep_fine", f"--dependency=afterany:{failed}")
         running = self.sbatch("cancel_running", wrap="sleep 300")
         by_root = self.sbatch("cancel_by_root", wrap="sleep 300", user=BOB)
         signalled = self.sbatch("cancel_signal", wrap="sleep 300", user=CAROL)
+        at_once = self.sbatch("cancel_at_once", "-p", "closed", user=DAVE)
+        self.scancel(str(at_once), user=DAVE)
         for job in (running, by_root, signalled):
             self.when(job, "RUNNING")
         self.scancel(str(running), user=ALICE)
         self.scancel(str(by_root))
         self.scancel("-s", "TERM", "-f", str(signalled), user=CAROL)
-        self.when(failed, "FAILED")
-        time.sleep(1.5)  # let the pending ones have a pending time that shows in whole seconds
-        self.scancel(str(closed), user=ALICE)
-        self.scancel(str(two), user=CAROL)
-        self.scancel(str(orphan), user=ALICE)
+
+    def later(self) -> None:
+        """What happens to jobs that slurmdbd already knows, as it does in real life: it is told every 5 seconds."""
+        waiting = {
+            "cancel_held": ALICE, "cancel_begin": 0, "cancel_pending": ALICE, "cancel_pending_two": CAROL, "dep_never": ALICE,
+            "array_pending": CAROL, "array_held": BOB, "het_cancelled": BOB,
+        }  # fmt: skip
+        self.known_to_slurmdbd(*waiting, "requeued", "resized")
+        self.scontrol("requeue", str(self.ids["requeued"]))
+        self.scontrol("update", f"JobId={self.ids['resized']}", "NumNodes=2")
+        self.scancel(f"{self.ids['array_pending']}_2", user=CAROL)
+        for label, user in waiting.items():
+            self.scancel(str(self.ids[label]), user=user)
+        time.sleep(1.1)  # slurmdbd tells the parts of one job apart by whole seconds
+        self.scontrol("update", f"JobId={self.ids['resized']}", "NumNodes=1")
+        time.sleep(1.1)
+        self.scancel("-f", "-s", "USR1", str(self.ids["resized"]))
+
+    def known_to_slurmdbd(self, *labels: str) -> None:
+        """Wait until plain sacct shows these jobs."""
+        ids = [str(self.ids[label]) for label in labels]
+
+        def all_known() -> bool:
+            shown = self.cluster.try_run("sacct", "-X", "-n", "-P", "-o", "jobidraw", "-j", ",".join(ids))
+            return set(ids) <= set(shown.stdout.split())
+
+        wait_for("slurmdbd to know the waiting jobs", all_known, every=0.3)
 
     def arrays(self) -> None:
         """Tasks that fail, tasks cancelled pending and running, whole arrays cancelled."""
         self.sbatch("array_mixed", "--array=1-6", wrap='[ "$SLURM_ARRAY_TASK_ID" != 3 ] || exit 7')
         self.sbatch("array_stride", "--array=2-10:4%1", user=BOB)
-        pending = self.sbatch("array_pending", "--array=0-3", "-p", "closed", user=CAROL)
-        self.scancel(f"{pending}_2", user=CAROL)
+        self.sbatch("array_pending", "--array=0-3", "-p", "closed", user=CAROL)
+        self.sbatch("array_held", "--array=0-2", "-H", user=BOB)
         running = self.sbatch("array_running", "--array=0-3%2", wrap="sleep 300")
-        held = self.sbatch("array_held", "--array=0-2", "-H", user=BOB)
         self.when(f"{running}_1", "RUNNING")
         self.scancel(f"{running}_0", user=ALICE)
         self.scancel(f"{running}_3", user=ALICE)
         self.scancel(str(running))
-        self.scancel(str(held), user=BOB)
-        time.sleep(1.1)
-        self.scancel(str(pending), user=CAROL)
 
     def heterogeneous(self) -> None:
         """Heterogeneous jobs: one that runs, one cancelled while it waits."""
@@ -150,21 +168,17 @@ class Workload:
         self.ids["het"] = int(self.cluster.run(*runs, *parts, "--wrap", "sleep 1", user=ALICE))
         waits = ("-n1", "-p", "closed", ":", "-n2", "-p", "closed")
         self.ids["het_cancelled"] = int(self.cluster.run(*runs, *waits, "--wrap", "true", user=BOB))
-        self.scancel(str(self.ids["het_cancelled"]), user=BOB)
 
     def changed(self) -> None:
-        """Requeued, resized, suspended, preempted."""
-        requeued = self.sbatch("requeued", wrap="[ $SLURM_RESTART_COUNT ] || sleep 300")
-        resized = self.sbatch("resized", "-N", "2", wrap="sleep 4; exit 0", user=BOB)
-        suspended = self.sbatch("suspended", wrap="sleep 4")
+        """Requeued and resized (in `later`), suspended."""
+        self.sbatch("requeued", wrap="[ $SLURM_RESTART_COUNT ] || sleep 300")
+        self.sbatch("resized", "-N", "3", "-J", "resized", wrap="sleep 60; exit 0", user=BOB)
         self.sbatch("requeue_exit", wrap="[ $SLURM_RESTART_COUNT ] || exit 99", user=BOB)
-        for job in (requeued, resized, suspended):
+        suspended = self.sbatch("suspended", wrap="sleep 4")
+        for job in (self.ids["requeued"], self.ids["resized"], suspended):
             self.when(job, "RUNNING")
         self.scontrol("suspend", str(suspended))
-        time.sleep(1.1)  # slurmdbd tells runs of one job id apart by whole seconds
-        self.scontrol("requeue", str(requeued))
-        self.scontrol("update", f"JobId={resized}", "NumNodes=1")
-        time.sleep(1.1)
+        time.sleep(2.1)  # a suspension that shows in whole seconds
         self.scontrol("resume", str(suspended))
 
     def preempted(self) -> None:
@@ -220,13 +234,17 @@ class Workload:
         """Jobs that are still there when the questions are asked: no completed job, so none of ours."""
         self.sbatch("still_running", wrap="sleep 3000")
         self.sbatch("still_pending", "-p", "closed", user=BOB)
+        again = self.sbatch("back_in_queue", wrap="sleep 3000")
+        self.when(again, "RUNNING")
+        self.known_to_slurmdbd("back_in_queue")
+        self.scontrol("requeuehold", str(again))
         self.sbatch("array_half_done", "--array=0-1", wrap="[ $SLURM_ARRAY_TASK_ID = 0 ] || sleep 3000")
 
     def submit(self, progress: Callable[[str], None]) -> None:
         """All of it, in an order that keeps the waiting short."""
         steps = (
             self.over_midnight, self.limited, self.plain, self.default_limit, self.heterogeneous, self.arrays,
-            self.cancelled, self.changed, self.preempted, self.many,
+            self.cancelled, self.changed, self.preempted, self.many, self.later,
         )  # fmt: skip
         for step in steps:
             progress(step.__name__)
