@@ -149,7 +149,11 @@ def measure_latency(directory: Path, options: argparse.Namespace) -> dict[str, f
         background.process.kill()
     finally:
         pipeline.stop()
-    return {"visible_p50_ms": quantile(times, 0.5), "visible_p99_ms": quantile(times, 0.99), "visible_max_ms": max(times)}
+    return {
+        "visible_p50_ms": quantile(times, 0.5),
+        "visible_p99_ms": quantile(times, 0.99),
+        "visible_max_ms": max(times),
+    }
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:

@@ -49,7 +49,8 @@ class Feeder:
         Raises:
             RuntimeError: a call was refused, or the driver is gone.
         """
-        assert self.process.stdin is not None and self.process.stdout is not None
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
         self.process.stdin.write(b"call %d\n" % jobs)
         self.process.stdin.flush()
         words = self.process.stdout.readline().split()

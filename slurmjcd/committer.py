@@ -149,7 +149,7 @@ class Committer:
         for item in items:
             item.answer(item.reply)
         for intake in intakes:
-            self._metrics.jobs.take(intake.frames)
+            self._metrics.jobs.take(intake.frames, intake.count)
 
     def _refuse(self, items: list[Item], error: SpoolError) -> None:
         """Nothing of these was taken, so nothing that waits behind them can be either."""

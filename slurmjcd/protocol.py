@@ -250,11 +250,20 @@ def frame_bounds(frames: bytes) -> list[tuple[int, int]]:
 
 def skip_frames(frames: bytes, number: int) -> bytes:
     """The frames without their first `number` records."""
+    return frames[_end_of(frames, number) :]
+
+
+def first_frames(frames: bytes, number: int) -> bytes:
+    """The frames of the first `number` records."""
+    return frames[: _end_of(frames, number)]
+
+
+def _end_of(frames: bytes, number: int) -> int:
     pos = 0
     for _ in range(number):
         line = frames.index(b"\r\n", pos)
         pos = line + 4 + int(frames[pos + 1 : line])
-    return frames[pos:]
+    return pos
 
 
 def join_frames(records: Iterable[bytes]) -> bytes:

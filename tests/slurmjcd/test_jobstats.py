@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from slurmjcd import jobstats
 from slurmjcd.jobstats import JobStats
-from slurmjcd.protocol import join_frames
+from slurmjcd.protocol import join_frames, split_frames
 from tests.slurmjcd.jobs import NOON, job
 
 
@@ -16,7 +16,7 @@ async def read(*records: bytes) -> str:
     stats = JobStats()
     registry = CollectorRegistry()
     registry.register(stats)
-    stats.take(join_frames(records))
+    stats.take(join_frames(records), len(records))
     task = asyncio.create_task(stats.run())
     while stats._arrived.is_set():
         await asyncio.sleep(0)
@@ -61,8 +61,24 @@ async def test_labels_are_bounded() -> None:
 
 def test_what_waits_is_bounded_in_bytes() -> None:
     stats = JobStats()
-    frames = join_frames([job(1, work_dir="/" + "x" * 100_000)] * 100)
+    frames = join_frames([job(1, work_dir="/" + "x" * 100_000)] * 20)
     for _ in range(10):
-        stats.take(frames)
+        stats.take(frames, 20)
     assert stats._queued_bytes <= jobstats._QUEUE_MAX_BYTES
-    assert sum(stats._jobs.values()) == 700
+    assert sum(stats._jobs.values()) == 120
+
+
+async def test_when_more_comes_than_can_be_read_a_few_stand_for_all() -> None:
+    stats = JobStats()
+    registry = CollectorRegistry()
+    registry.register(stats)
+    frames = join_frames([job(number, state=3 if number % 2 else 5) for number in range(1000)])
+    for _ in range(20):
+        stats.take(frames, 1000)
+    assert stats._queued_bytes < jobstats._ALL_BYTES + 20 * len(frames) / 10
+    while stats._queue:
+        stats._read(split_frames((popped := stats._pop())[0]), popped[1])
+    text = generate_latest(registry).decode()
+    assert 'slurmjcd_jobs_completed_total{partition="batch",state="completed"} 10000.0' in text
+    assert 'slurmjcd_jobs_completed_total{partition="batch",state="failed"} 10000.0' in text
+    assert 'slurmjcd_job_wait_seconds_count{partition="batch"} 20000.0' in text

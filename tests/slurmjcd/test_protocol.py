@@ -138,6 +138,7 @@ def test_frames_split_and_skip_as_they_were_joined(records: list[bytes], skip: i
     assert protocol.split_frames(frames) == records
     skip = min(skip, len(records))
     assert protocol.skip_frames(frames, skip) == protocol.join_frames(records[skip:])
+    assert protocol.first_frames(frames, skip) == protocol.join_frames(records[:skip])
 
 
 @pytest.mark.parametrize("value", [None, 0, -7, 2**62, b"", b"a\r\nb", "text", [], [1, [b"x", None], "y"], True])
