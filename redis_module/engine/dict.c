@@ -78,6 +78,24 @@ uint32_t jc_dict_find(const struct jc_dict *d, struct jc_slice s)
     return slot ? (slot & SLOT_ID) - 1 : JC_DICT_NONE;
 }
 
+uint32_t jc_dict_alike(const struct jc_dict *d, struct jc_slice s,
+                       uint32_t *state)
+{
+    uint64_t hash = hash_of(s);
+    uint32_t tag = (uint32_t)(hash >> 56) << 24;
+
+    while (*state < d->slots) {
+        uint32_t slot = d->slot[((uint32_t)hash + *state) & (d->slots - 1)];
+
+        if (!slot)
+            break;
+        ++*state;
+        if (((slot ^ tag) & ~SLOT_ID) == 0)
+            return (slot & SLOT_ID) - 1;
+    }
+    return JC_DICT_NONE;
+}
+
 static void grow_slots(struct jc_dict *d)
 {
     uint32_t slots = d->slots ? d->slots * 2 : 8, mask = slots - 1;

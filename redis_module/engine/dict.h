@@ -31,6 +31,11 @@ void jc_dict_free(struct jc_dict *d);
 /* The id of s, JC_DICT_NONE when it is not there. O(1). */
 uint32_t jc_dict_find(const struct jc_dict *d, struct jc_slice s);
 
+/* Walks the ids that may be s but for the case of letters (others among them):
+ * *state starts at 0; JC_DICT_NONE at the end. */
+uint32_t jc_dict_alike(const struct jc_dict *d, struct jc_slice s,
+                       uint32_t *state);
+
 /* The id of s, added if needed; JC_DICT_NONE when the dictionary is full. */
 uint32_t jc_dict_add(struct jc_dict *d, struct jc_slice s);
 

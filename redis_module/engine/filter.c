@@ -4,9 +4,6 @@
 /* Ids looked up one by one; with more of them blocks are scanned. */
 #define LOOKUPS_MAX 4096
 
-/* Strings to compare before the first block; beyond, one by one as rows come. */
-#define FOLDS_MAX 20000
-
 enum { MEMO_UNKNOWN, MEMO_NO, MEMO_YES };
 
 /* ---- strings: sacct lowers the words it is given, MySQL ignores case ---- */
@@ -56,19 +53,24 @@ static bool is_exact(unsigned col)
     return col != JC_FIELD_FEATURES;
 }
 
+/* Strings that differ only in case stand side by side in the dictionary. */
 static bool bind_folded(struct jc_filter *f, const struct jc_segment *s,
                         unsigned col)
 {
+    const struct jc_strings *want = &f->criteria->strings[col];
     const struct jc_dict *dict = &s->dict[col];
 
-    if (equals_one(&f->criteria->strings[col], (struct jc_slice){"", 0}))
+    if (equals_one(want, (struct jc_slice){"", 0}))
         jc_ranges_add(&f->codes[col], 0, 0);
-    f->judged[col] = dict->count > FOLDS_MAX;
-    if (f->judged[col])
-        return true;
-    for (uint32_t id = 0; id < dict->count; id++)
-        if (equals_one(&f->criteria->strings[col], jc_dict_get(dict, id)))
-            jc_ranges_add(&f->codes[col], jc_code_dict(id), jc_code_dict(id));
+    for (size_t i = 0; i < want->n; i++) {
+        uint32_t state = 0, id;
+
+        while ((id = jc_dict_alike(dict, want->v[i], &state)) != JC_DICT_NONE)
+            if (equals_one(&(struct jc_strings){&want->v[i], 1, 1},
+                           jc_dict_get(dict, id)))
+                jc_ranges_add(&f->codes[col], jc_code_dict(id),
+                              jc_code_dict(id));
+    }
     jc_ranges_sort(&f->codes[col]);
     return f->codes[col].n > 0;
 }
@@ -246,8 +248,6 @@ static bool verdict(const struct eval *e, unsigned col, uint64_t code)
         text = jc_dict_get(&e->s->dict[col], (uint32_t)(code >> 1));
     if (col == JC_FIELD_NODES)
         return code && jc_nodelist_overlaps(&c->nodes, text);
-    if (folds_case(col))
-        return equals_one(&c->strings[col], text);
     for (size_t i = 0; i < want->n; i++) {
         if (!want->v[i].n ? text.n > 0 : !contains(text, want->v[i]))
             return false;
@@ -440,10 +440,7 @@ static void keep_all(const struct eval *e, uint64_t now)
     if (c->has_state ? !keep_states(e) : !keep_window(e))
         return;
     for (unsigned col = 0; col < JC_FIELD_COUNT; col++)
-        if (e->f->judged[col]
-                ? !keep_judged(e, col)
-                : e->f->codes[col].n &&
-                      !keep_ranges(e, col, &e->f->codes[col]))
+        if (e->f->codes[col].n && !keep_ranges(e, col, &e->f->codes[col]))
             return;
     if (asks_for_size(c) && !keep_range(e, JC_FIELD_NODES, 1, UINT64_MAX))
         return;

@@ -15,7 +15,6 @@ struct jc_filter {
     struct jc_ranges codes[JC_FIELD_COUNT]; /* of the string criteria */
     uint8_t *memo[JC_FIELD_COUNT];       /* verdict per dictionary id */
     uint32_t memos[JC_FIELD_COUNT];
-    bool judged[JC_FIELD_COUNT];         /* by memo, as codes would be many */
     uint8_t *candidate;                  /* per block id; NULL = all */
     uint32_t candidates;                 /* ids covered; later ones are in */
 };

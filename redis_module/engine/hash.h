@@ -14,18 +14,20 @@ static inline uint64_t jc_fold(uint64_t a, uint64_t b)
     return (uint64_t)m ^ (uint64_t)(m >> 64);
 }
 
-/* Keyed, because users choose job names and directories. */
+/* Keyed, because users choose job names and directories. Bit 5 of each byte is
+ * left out, so that strings that differ only in the case of letters meet. */
 static inline uint64_t jc_hash_bytes(const void *bytes, size_t n,
                                      uint64_t seed)
 {
     const uint8_t *p = (const uint8_t *)bytes;
     uint64_t h = seed ^ (UINT64_C(0xa0761d6478bd642f) * (n + 1));
+    const uint64_t ones = UINT64_C(0x2020202020202020);
     uint64_t a, b;
 
     while (n > 16) {
         memcpy(&a, p, 8);
         memcpy(&b, p + 8, 8);
-        h = jc_fold(a ^ h, b ^ UINT64_C(0xe7037ed1a0b428db));
+        h = jc_fold((a | ones) ^ h, (b | ones) ^ UINT64_C(0xe7037ed1a0b428db));
         p += 16;
         n -= 16;
     }
@@ -43,7 +45,7 @@ static inline uint64_t jc_hash_bytes(const void *bytes, size_t n,
         a = n ? (uint64_t)p[0] << 16 | (uint64_t)p[n / 2] << 8 | p[n - 1] : 0;
         b = 0;
     }
-    h = jc_fold(a ^ h, b ^ UINT64_C(0x8ebc6af09c88c6e3));
+    h = jc_fold((a | ones) ^ h, (b | ones) ^ UINT64_C(0x8ebc6af09c88c6e3));
     return jc_fold(h, seed ^ UINT64_C(0x589965cc75374cc3));
 }
 

@@ -218,3 +218,13 @@ def test_prefixes_and_databases_are_apart(store: Store) -> None:
     assert store.ids() == []
     store.client.swapdb(0, 1)
     assert store.ids() == [1]
+
+
+def test_case_of_letters_is_ignored_where_sacct_lowers_words(store: Store) -> None:
+    names = ["Train", "train", "TRAIN", "train1", "tra\tn", "long Name With More Than Sixteen Bytes", None]
+    store.put(*(job(i, name=name, user=name) for i, name in enumerate(names, 1)))
+    assert store.ids("name", "tRaIn") == [1, 2, 3]
+    assert store.ids("name", "LONG name with more than sixteen bytes") == [6]
+    assert store.ids("name", "TRA\x0aN") == []
+    assert store.ids("name", "") == [7]
+    assert store.ids("user", "train") == [2]
