@@ -204,7 +204,7 @@ class Spool:
     async def check_writable(self) -> None:
         """Raise SpoolError unless a transaction reaches the disk."""
         try:
-            await self._in_thread(self.database.probe)
+            self.state.quarantined = await self._in_thread(self.database.probe)
         except SpoolError as exc:
             self.state.error = str(exc)
             raise

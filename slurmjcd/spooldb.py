@@ -204,7 +204,19 @@ class SpoolDatabase:
 
     def skip_to(self, seq: int) -> None:
         """No record after this has a number up to `seq`."""
-        self._transaction(lambda database: database.execute("INSERT OR REPLACE INTO meta VALUES ('last', ?)", (seq,)))
+
+        def work(database: sqlite3.Connection) -> None:
+            (last,) = database.execute(
+                "SELECT max((SELECT coalesce(max(first + count - 1), 0) FROM batch),"
+                " (SELECT coalesce(max(value), 0) FROM meta WHERE key = 'last'))"
+            ).fetchone()
+            database.execute("INSERT OR REPLACE INTO meta VALUES ('last', ?)", (seq,))
+            database.execute(
+                "INSERT INTO meta VALUES ('skipped', ?) ON CONFLICT (key) DO UPDATE SET value = value + excluded.value",
+                (max(0, seq - last),),
+            )
+
+        self._transaction(work)
 
     def trim(self, window: Window, last: int) -> tuple[int, int]:
         """Delete what is outside the window, a bounded number of batches; how many records and bytes went."""
@@ -239,9 +251,17 @@ class SpoolDatabase:
                 log.warning("spool: %s", exc)
         return result
 
-    def probe(self) -> None:
-        """Write something that reaches the disk (random: writing what is there already would not)."""
-        self._transaction(lambda database: database.execute("INSERT OR REPLACE INTO meta VALUES ('checked', random())"))
+    def probe(self) -> int:
+        """Write something that reaches the disk (random: writing what is there already would not).
+
+        Returns how many records are in quarantine, where slurmjc may have taken some out.
+        """
+
+        def work(database: sqlite3.Connection) -> int:
+            database.execute("INSERT OR REPLACE INTO meta VALUES ('checked', random())")
+            return int(database.execute("SELECT count(*) FROM quarantine").fetchone()[0])
+
+        return self._transaction(work)
 
     def close(self) -> None:
         database, self._database = self._database, None

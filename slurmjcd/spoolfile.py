@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 APPLICATION_ID: Final = 0x534A4344  # "SJCD"
 FORMAT_VERSION: Final = 1
 _SQLITE_MAGIC: Final = b"SQLite format 3\0"
+_BOOKS: Final = ("lost", "salvage_lost", "earlier", "skipped", "discarded")  # keys of meta that outlive a spool
 _CHECK_MAX_BYTES: Final = 1024**3  # a larger file is checked where it is read, not at start
 
 SCHEMA: Final = """
@@ -216,6 +217,7 @@ def _salvage(damaged: Path, database: sqlite3.Connection) -> Salvaged:
                     if isinstance(frames, bytes) and zlib.crc32(frames) == crc:
                         batches[first] = (count, frames)
         known_last = _known_last(old, batches)
+        old_meta = _old_books(old)
         database.execute("BEGIN")
         for table in ("source", "quarantine"):
             with contextlib.suppress(sqlite3.Error):
@@ -229,11 +231,25 @@ def _salvage(damaged: Path, database: sqlite3.Connection) -> Salvaged:
         database.execute("INSERT INTO batch VALUES (?, ?, 0, ?, ?)", (next_seq, count, zlib.crc32(frames), frames))
         next_seq += count
     saved = next_seq - 1
-    expected = known_last - min(batches) + 1 if batches else 0
-    lost = max(0, expected - saved)
-    database.execute("UPDATE meta SET value = ? WHERE key = 'lost'", (lost,))
+    earlier = min(batches) - 1 if batches else 0
+    lost = max(0, known_last - earlier - saved)
+    # the new spool's numbers start over; these keep the books (see ledger.py)
+    books = {"lost": lost, "salvage_lost": lost, "earlier": earlier}
+    for name in _BOOKS:
+        books[name] = books.get(name, 0) + old_meta.get(name, 0)
+    database.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", books.items())
     database.execute("COMMIT")
     return Salvaged(len(batches), saved, lost)
+
+
+def _old_books(old: sqlite3.Connection) -> dict[str, int]:
+    """The counters that outlive a spool, as far as they can be read."""
+    found: dict[str, int] = {}
+    with contextlib.suppress(sqlite3.Error):
+        for name, value in old.execute("SELECT key, value FROM meta"):
+            if name in _BOOKS and isinstance(value, int):
+                found[name] = value
+    return found
 
 
 def _known_last(old: sqlite3.Connection, batches: dict[int, tuple[int, bytes]]) -> int:

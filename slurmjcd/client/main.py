@@ -14,7 +14,12 @@ import click
 from slurmjcd import __version__
 from slurmjcd.client.failure import ERROR
 
-_COMMANDS: Final = {"jobs": "List completed jobs, with sacct's flags.", "show": "Show everything known of a job."}
+_COMMANDS: Final = {
+    "audit": "Account for every record that slurmctld handed over.",
+    "jobs": "List completed jobs, with sacct's flags.",
+    "quarantine": "Records that were refused: list, show, retry, drop.",
+    "show": "Show everything known of a job.",
+}
 _DEFAULT_SOCKET: Final = "/run/slurmjcd/query.sock"
 
 

@@ -139,7 +139,7 @@ def test_slurmctld_killed_at_any_call_on_its_spill_file(make_world: Callable[...
 
 def test_a_daemon_that_hangs_for_longer_than_the_ring(make_world: Callable[..., World]) -> None:
     """SIGSTOP: the connection is there and takes bytes, no answer comes; what it swallowed is sent again."""
-    world = make_world(params="ring_mib=1")
+    world = make_world(params="ring_mib=2")
     world.driver.start(16_000, rate=1500)
     world.driver.wait_calls(500)
     world.daemon.process.send(signal.SIGSTOP)
