@@ -103,7 +103,10 @@ extern enum ring_read_result source_read(struct source *source,
 	enum ring_read_result result;
 
 	if (!cursor->in_ring) {
-		result = spill_read(source->spill, &cursor->at, head, payload);
+		/* the file goes when its last record is acknowledged */
+		result = source->spill ?
+			 spill_read(source->spill, &cursor->at, head, payload) :
+			 RING_EMPTY;
 		if (result != RING_EMPTY)
 			return result;
 		if (source->ring) {

@@ -381,6 +381,21 @@ def test_init_after_fini_goes_on(site: Site) -> None:
     settle(site, daemon)
 
 
+def test_spill_file_with_an_empty_ring_is_delivered_and_forgotten(site: Site) -> None:
+    driver = site.driver()
+    driver.call(10)
+    driver.fini()
+    driver.kill()
+    daemon = site.daemon().start()
+    driver = site.driver(first=10)
+    settle(site, daemon)
+    wait_until(lambda: not list(site.state.glob("*.spill")), what="the spill file to go")
+    driver.call(10)
+    settle(site, daemon)
+    assert sums(daemon) == site.promised()
+    assert len(daemon.stored) == 1
+
+
 def test_new_location_is_used_at_once(site: Site) -> None:
     driver = site.driver()
     driver.call(10)
