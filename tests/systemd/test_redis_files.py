@@ -68,3 +68,18 @@ def test_nobody_can_log_in_before_passwords_are_set(rundir: Path, make_redis: Ca
         for password in ("", "0" * 64):
             with pytest.raises((exceptions.AuthenticationError, exceptions.ResponseError)):
                 server.client(username=user, password=password).ping()
+
+
+def test_the_acl_file_names_every_command_of_the_module(make_redis: Callable[..., RedisServer]) -> None:
+    """INDEX is for other clients, which write job hashes of their own; TRIM is for the writer alone."""
+    client = make_redis().client()
+    commands = {
+        name.decode().lower() for name in client.execute_command("COMMAND LIST", "FILTERBY", "MODULE", "slurm_jobcomp")
+    }
+    writer, reader = (set(line.split()) for line in (FILES / "slurmjcd.acl").read_text().splitlines()[1:])
+    assert {f"+{name}" for name in commands - {"slurmjc.index"}} == {
+        word for word in writer if word.startswith("+slurmjc.")
+    }
+    assert {word for word in writer if word.startswith("+slurmjc.")} - {"+slurmjc.put", "+slurmjc.trim"} == {
+        word for word in reader if word.startswith("+slurmjc.")
+    }
