@@ -10,7 +10,6 @@ in at a steady rate.
 from __future__ import annotations
 
 import argparse
-import statistics
 import time
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from bench.pipeline import (
     quantile,
     rss_mib,
     stored,
+    summary,
     thread_cpu_s,
     wait_for,
 )
@@ -104,9 +104,8 @@ def measure_round(directory: Path, options: argparse.Namespace) -> dict[str, Any
         result["jobs"], result["jobs_per_s"] = jobs, jobs / seconds
         for name, pid in (("daemon", daemon), ("redis", redis), ("driver", driver)):
             result[f"{name}_us_per_job"] = (cpu_s(pid) - before[pid]) / jobs * 1e6
-        result["daemon_threads_us_per_job"] = {
-            name: (used - threads.get(name, 0.0)) / jobs * 1e6 for name, used in thread_cpu_s(daemon).items()
-        }
+        for name, used in thread_cpu_s(daemon).items():
+            result[f"daemon_{name}_us_per_job"] = (used - threads[name]) / jobs * 1e6
         result["daemon_rss_mib"] = rss_mib(daemon, highest=True)
         found = matched(pipeline.client)
         if found != feeder.called:
@@ -157,7 +156,7 @@ def measure_latency(directory: Path, options: argparse.Namespace) -> dict[str, f
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
-    """Medians over the rounds; every round in `rounds`."""
+    """Medians over the rounds, the smallest and largest of each figure, and the latency."""
     if not MODULE.exists():
         raise FileNotFoundError(f"{MODULE} is missing: run `make plugin`")
     rounds: list[dict[str, Any]] = []
@@ -167,13 +166,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
             ours["set_per_s"] = measure_set(directory / f"set{number}", options)
             ours["ratio"] = ours["jobs_per_s"] / ours["set_per_s"]
             rounds.append(ours)
-        result: dict[str, Any] = {
-            key: statistics.median(each[key] for each in rounds)
-            for key, value in rounds[0].items()
-            if not isinstance(value, dict)
-        }
-        result["daemon_threads_us_per_job"] = rounds[-1]["daemon_threads_us_per_job"]
+        result = summary(rounds)
         if options.probes:
             result.update(measure_latency(directory / "latency", options))
-    result["rounds"] = rounds
     return result

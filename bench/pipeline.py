@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import statistics
 import subprocess
 import time
 from collections.abc import Callable
@@ -126,3 +127,12 @@ def rss_mib(pid: int, *, highest: bool = False) -> float:
 
 def quantile(values: list[float], q: float) -> float:
     return sorted(values)[min(len(values) - 1, int(q * len(values)))]
+
+
+def summary(rounds: list[dict[str, float]]) -> dict[str, Any]:
+    """The median of each figure, and under `min` and `max` the ends of its range."""
+    found: dict[str, Any] = {}
+    for name, pick in (("", statistics.median), ("min", min), ("max", max)):
+        figures = {key: pick([each[key] for each in rounds]) for key in rounds[0]}
+        found.update({name: figures} if name else figures)
+    return found
