@@ -21,6 +21,10 @@ extern void plog(enum plog_level level, const char *fmt, ...)
 	va_start(ap, fmt);
 	vsnprintf(line, sizeof(line), fmt, ap);
 	va_end(ap);
+	/* a line may quote what the daemon said, and stays one line */
+	for (char *p = line; *p; p++)
+		if (((unsigned char) *p < ' ') || (*p == 0x7f))
+			*p = '?';
 	plog_sink(level, line);
 }
 

@@ -129,7 +129,7 @@ extern bool ring_rec_valid(const struct ring_rec_head *head,
 			   const uint8_t *payload, uint64_t room)
 {
 	if ((room < sizeof(*head)) || (head->magic != RING_RECORD_MAGIC) ||
-	    (head->len > room - sizeof(*head)) ||
+	    !head->seq || (head->len > room - sizeof(*head)) ||
 	    (payload != (const uint8_t *) (head + 1)))
 		return false;
 	return head->crc == _record_crc(head);

@@ -336,6 +336,8 @@ extern enum spill_result spill_sync(struct spill *spill)
 		spill->records += spill->buffered_records;
 		spill->buffered = 0;
 		spill->buffered_records = 0;
+		/* it may show what a torn end left where records are now */
+		spill->window_bytes = 0;
 		return SPILL_OK;
 	}
 	/*
