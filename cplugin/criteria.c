@@ -5,8 +5,8 @@
 #include "src/common/bitstring.h"
 #endif
 
-/* Takes value over (xmalloc'ed). */
-static void _add(struct criteria *criteria, const char *name, char *value)
+extern void criteria_add(struct criteria *criteria, const char *name,
+			 char *value)
 {
 	if (criteria->argc + 2 > criteria->size) {
 		criteria->size = criteria->size ? criteria->size * 2 : 32;
@@ -15,6 +15,11 @@ static void _add(struct criteria *criteria, const char *name, char *value)
 	}
 	criteria->argv[criteria->argc++] = xstrdup(name);
 	criteria->argv[criteria->argc++] = value;
+}
+
+static void _add_time(struct criteria *criteria, const char *name, time_t when)
+{
+	criteria_add(criteria, name, xstrdup_printf("%lld", (long long) when));
 }
 
 /* One criterion per string: the same name again means "or". */
@@ -28,7 +33,7 @@ static void _add_each(struct criteria *criteria, const char *name,
 		return;
 	itr = list_iterator_create(values);
 	while ((value = list_next(itr)))
-		_add(criteria, name, xstrdup(value));
+		criteria_add(criteria, name, xstrdup(value));
 	list_iterator_destroy(itr);
 }
 
@@ -46,7 +51,7 @@ static void _add_joined(struct criteria *criteria, const char *name,
 	while ((value = list_next(itr)))
 		xstrfmtcatat(joined, &at, "%s%s", joined ? "," : "", value);
 	list_iterator_destroy(itr);
-	_add(criteria, name, joined);
+	criteria_add(criteria, name, joined);
 }
 
 /* sacct takes names of QOS if it can't look up their ids. */
@@ -59,10 +64,10 @@ static void _add_qos(struct criteria *criteria, jc_list_t *values)
 		return;
 	itr = list_iterator_create(values);
 	while ((value = list_next(itr)))
-		_add(criteria,
-		     (value[0] && (strspn(value, "0123456789") ==
-				   strlen(value))) ? "qos_id" : "qos",
-		     xstrdup(value));
+		criteria_add(criteria,
+			     (value[0] && (strspn(value, "0123456789") ==
+					   strlen(value))) ? "qos_id" : "qos",
+			     xstrdup(value));
 	list_iterator_destroy(itr);
 }
 
@@ -73,16 +78,16 @@ static void _add_range(struct criteria *criteria, const char *name,
 	if (!min)
 		return;
 	if (max && (max != INFINITE) && (max != NO_VAL))
-		_add(criteria, name, xstrdup_printf("%u-%u", min, max));
+		criteria_add(criteria, name, xstrdup_printf("%u-%u", min, max));
 	else if (max)
-		_add(criteria, name, xstrdup_printf("%u-", min));
+		criteria_add(criteria, name, xstrdup_printf("%u-", min));
 	else
-		_add(criteria, name, xstrdup_printf("%u", min));
+		criteria_add(criteria, name, xstrdup_printf("%u", min));
 }
 
 /* 100, 100_5, 100_[1-3], 100+1 */
 static void _add_job(char **joined, char **at,
-		     const slurm_selected_step_t *step)
+		     const slurm_selected_step_t *step, bool whole_hetjob)
 {
 	const char *comma = *joined ? "," : "";
 	uint32_t job_id = step->step_id.job_id;
@@ -99,15 +104,18 @@ static void _add_job(char **joined, char **at,
 	if (step->array_task_id != NO_VAL)
 		xstrfmtcatat(*joined, at, "%s%u_%u", comma, job_id,
 			     step->array_task_id);
-	else if (step->het_job_offset != NO_VAL)
+	else if ((step->het_job_offset != NO_VAL) && !whole_hetjob)
 		xstrfmtcatat(*joined, at, "%s%u+%u", comma, job_id,
 			     step->het_job_offset);
 	else
 		xstrfmtcatat(*joined, at, "%s%u", comma, job_id);
 }
 
-static void _add_jobs(struct criteria *criteria, jc_list_t *steps)
+extern void criteria_from_jobs(struct criteria *criteria,
+			       const slurmdb_job_cond_t *job_cond)
 {
+	bool whole_hetjob = job_cond->flags & JOBCOND_FLAG_WHOLE_HETJOB;
+	jc_list_t *steps = job_cond->step_list;
 	char *joined = NULL, *at = NULL;
 	slurm_selected_step_t *step;
 	struct listIterator *itr;
@@ -116,16 +124,17 @@ static void _add_jobs(struct criteria *criteria, jc_list_t *steps)
 		return;
 	itr = list_iterator_create(steps);
 	while ((step = list_next(itr)))
-		_add_job(&joined, &at, step);
+		_add_job(&joined, &at, step, whole_hetjob);
 	list_iterator_destroy(itr);
-	_add(criteria, "job", joined);
+	criteria_add(criteria, "job", joined);
 }
 
 static void _add_limit(struct criteria *criteria,
 		       const slurmdb_job_cond_t *job_cond)
 {
 	if (job_cond->timelimit_min == INFINITE)
-		_add(criteria, "time_limit", xstrdup_printf("%u-", NO_VAL));
+		criteria_add(criteria, "time_limit",
+			     xstrdup_printf("%u-", NO_VAL));
 	else
 		_add_range(criteria, "time_limit", job_cond->timelimit_min,
 			   job_cond->timelimit_max);
@@ -136,11 +145,11 @@ static void _add_exit_code(struct criteria *criteria, int32_t status)
 	if (!status)
 		return;
 	if (WIFSIGNALED(status))
-		_add(criteria, "exit",
-		     xstrdup_printf("0:%d", WTERMSIG(status)));
+		criteria_add(criteria, "exit",
+			     xstrdup_printf("0:%d", WTERMSIG(status)));
 	else
-		_add(criteria, "exit",
-		     xstrdup_printf("%d", WEXITSTATUS(status)));
+		criteria_add(criteria, "exit",
+			     xstrdup_printf("%d", WEXITSTATUS(status)));
 }
 
 static bool _given(jc_list_t *list)
@@ -162,12 +171,10 @@ extern const char *criteria_from_cond(struct criteria *criteria,
 		return "runaway jobs";
 
 	if (job_cond->usage_start)
-		_add(criteria, "start",
-		     xstrdup_printf("%lld", (long long) job_cond->usage_start));
+		_add_time(criteria, "start", job_cond->usage_start);
 	if (job_cond->usage_end)
-		_add(criteria, "end",
-		     xstrdup_printf("%lld", (long long) job_cond->usage_end));
-	_add_jobs(criteria, job_cond->step_list);
+		_add_time(criteria, "end", job_cond->usage_end);
+	criteria_from_jobs(criteria, job_cond);
 	_add_joined(criteria, "uid", job_cond->userid_list);
 	_add_joined(criteria, "gid", job_cond->groupid_list);
 	_add_joined(criteria, "state", job_cond->state_list);
@@ -187,7 +194,7 @@ extern const char *criteria_from_cond(struct criteria *criteria,
 	_add_limit(criteria, job_cond);
 	_add_exit_code(criteria, job_cond->exitcode);
 	if (job_cond->used_nodes && job_cond->used_nodes[0])
-		_add(criteria, "node", xstrdup(job_cond->used_nodes));
+		criteria_add(criteria, "node", xstrdup(job_cond->used_nodes));
 	return NULL;
 }
 

@@ -19,6 +19,14 @@ struct criteria {
 extern const char *criteria_from_cond(struct criteria *criteria,
 				      const slurmdb_job_cond_t *job_cond);
 
+/* Only which jobs -j named. */
+extern void criteria_from_jobs(struct criteria *criteria,
+			       const slurmdb_job_cond_t *job_cond);
+
+/* Takes value over (xmalloc'ed). */
+extern void criteria_add(struct criteria *criteria, const char *name,
+			 char *value);
+
 extern void criteria_free(struct criteria *criteria);
 
 #endif

@@ -10,6 +10,7 @@
 #include "plog.h"
 #include "query.h"
 #include "query_dedup.h"
+#include "query_het.h"
 #include "query_row.h"
 #include "resp.h"
 
@@ -31,6 +32,7 @@ struct query {
 	jc_list_t *jobs;
 	bool one_run_each; /* no --duplicates */
 	struct dedup dedup;
+	struct het het;  /* --whole-hetjob */
 	bool fetching;   /* strings inside an array are records */
 	const char *bad; /* what was wrong with one of them */
 	char why[700];
@@ -53,24 +55,35 @@ static struct query_reply *_root(const redisReadTask *task, int type,
 	return &query->reply;
 }
 
+static void _on_record(struct query *query, const char *bytes, size_t size)
+{
+	struct jc_record record;
+	jobcomp_job_rec_t *row;
+
+	if ((query->bad = jc_record_decode(&record, bytes, size)))
+		return;
+	if (query->het.looking_up) {
+		het_note(&query->het, &record);
+		return;
+	}
+	if (!het_keeps(&query->het, &record))
+		return;
+	row = query_row(&record);
+	list_append(query->jobs, row);
+	if (query->one_run_each)
+		dedup_add(&query->dedup, row);
+}
+
 static void *_on_string(const redisReadTask *task, char *text, size_t len)
 {
 	struct query *query = task->privdata;
 	struct query_reply *reply = _root(task, task->type, 0);
-	jobcomp_job_rec_t *row;
-	const char *why;
 
 	if (!task->parent) {
 		snprintf(reply->text, sizeof(reply->text), "%.*s", (int) len,
 			 text);
 	} else if (query->fetching && !query->bad) {
-		if (!(row = query_row(text, len, &why))) {
-			query->bad = why;
-			return reply;
-		}
-		list_append(query->jobs, row);
-		if (query->one_run_each)
-			dedup_add(&query->dedup, row);
+		_on_record(query, text, len);
 	}
 	return reply;
 }
@@ -231,20 +244,12 @@ static bool _fetch(struct query *query, bool *done)
 	return true;
 }
 
-static bool _run(struct query *query, const slurmdb_job_cond_t *job_cond)
+/* A whole question: every page of its answer goes where records go. */
+static bool _answer(struct query *query, const struct criteria *criteria)
 {
-	struct criteria criteria;
-	const char *cannot = criteria_from_cond(&criteria, job_cond);
-	bool done = false, ok;
+	bool done = false;
 
-	if (cannot) {
-		criteria_free(&criteria);
-		return _fail(query, "completed jobs can't be selected by %s",
-			     cannot);
-	}
-	ok = _connect(query) && _hello(query) && _match(query, &criteria);
-	criteria_free(&criteria);
-	if (!ok)
+	if (!_match(query, criteria))
 		return false;
 	if (query->reply.type == REDIS_REPLY_NIL)
 		return true; /* nothing matches */
@@ -252,6 +257,42 @@ static bool _run(struct query *query, const slurmdb_job_cond_t *job_cond)
 		if (!_fetch(query, &done))
 			return false;
 	return true;
+}
+
+/* --whole-hetjob=yes: which heterogeneous jobs the ids are parts of. */
+static bool _look_up_leaders(struct query *query,
+			     const slurmdb_job_cond_t *job_cond)
+{
+	struct criteria criteria = { 0 };
+	bool ok;
+
+	if (!query->het.whole)
+		return true;
+	criteria_from_jobs(&criteria, job_cond);
+	query->het.looking_up = true;
+	ok = _answer(query, &criteria);
+	query->het.looking_up = false;
+	criteria_free(&criteria);
+	return ok;
+}
+
+static bool _run(struct query *query, const slurmdb_job_cond_t *job_cond)
+{
+	struct criteria criteria;
+	const char *cannot = criteria_from_cond(&criteria, job_cond);
+	bool ok;
+
+	if (cannot) {
+		criteria_free(&criteria);
+		return _fail(query, "completed jobs can't be selected by %s",
+			     cannot);
+	}
+	ok = _connect(query) && _hello(query) &&
+	     _look_up_leaders(query, job_cond);
+	het_add_leaders(&query->het, &criteria);
+	ok = ok && _answer(query, &criteria);
+	criteria_free(&criteria);
+	return ok;
 }
 
 extern jc_list_t *query_jobs(const struct params *params,
@@ -268,7 +309,9 @@ extern jc_list_t *query_jobs(const struct params *params,
 	resp_init(&query.conn, REPLY_MAX);
 	query.conn.objects = &reply_objects;
 	query.conn.privdata = &query;
+	het_init(&query.het, job_cond);
 	ok = _run(&query, job_cond);
+	het_free(&query.het);
 	dedup_finish(&query.dedup, query.jobs);
 	resp_fini(&query.conn);
 	if (ok)

@@ -5,7 +5,6 @@
 #include <time.h>
 
 #include "query_row.h"
-#include "record.h"
 
 /* Values at or above NO_VAL have meanings of their own; none is stored. */
 static uint32_t _number(const struct jc_record *record,
@@ -119,49 +118,44 @@ static time_t _elapsed(const struct jc_record *record, time_t start, time_t end)
 	return (start && (elapsed > 0)) ? elapsed : 0;
 }
 
-extern jobcomp_job_rec_t *query_row(const char *bytes, size_t size,
-				    const char **why)
+extern jobcomp_job_rec_t *query_row(const struct jc_record *record)
 {
-	struct jc_record record;
-	jobcomp_job_rec_t *row;
+	jobcomp_job_rec_t *row = xmalloc(sizeof(*row));
 	time_t start, end;
 
-	if ((*why = jc_record_decode(&record, bytes, size)))
-		return NULL;
-	row = xmalloc(sizeof(*row));
 	/* the parts of a resized job are shown with the start of the whole */
-	start = record.orig_start ? (time_t) record.orig_start :
-				    _time(&record, JC_FIELD_START);
-	end = _time(&record, JC_FIELD_END);
-	row->jobid = _number(&record, JC_FIELD_JOB_ID);
-	if (record.number[JC_FIELD_SLUID].known)
-		SET_ROW_SLUID(row, record.number[JC_FIELD_SLUID].value);
-	row->uid = _number(&record, JC_FIELD_UID);
-	row->gid = _number(&record, JC_FIELD_GID);
-	row->uid_name = _text(&record, JC_FIELD_USER);
-	row->gid_name = _text(&record, JC_FIELD_GROUP);
-	row->jobname = _text_or(&record, JC_FIELD_NAME, "allocation");
-	row->cluster = _text(&record, JC_FIELD_CLUSTER);
-	row->partition = _text(&record, JC_FIELD_PARTITION);
-	row->account = _text(&record, JC_FIELD_ACCOUNT);
-	row->qos_name = _text(&record, JC_FIELD_QOS);
-	row->wckey = _text(&record, JC_FIELD_WCKEY);
-	row->resv_name = _text(&record, JC_FIELD_RESERVATION);
-	row->work_dir = _text(&record, JC_FIELD_WORK_DIR);
-	row->nodelist = _text_or(&record, JC_FIELD_NODES, "None assigned");
-	row->tres_fmt_req_str = _text(&record, JC_FIELD_TRES_REQ);
-	row->node_cnt = _number(&record, JC_FIELD_NODE_COUNT);
-	row->proc_cnt = row->max_procs = _number(&record, JC_FIELD_CPU_COUNT);
-	row->state = _state_text(&record);
-	row->timelimit = _limit_text(&record);
-	row->exit_code = _status_text(&record, JC_FIELD_EXIT_CODE, true);
-	row->derived_ec = _status_text(&record, JC_FIELD_DERIVED_EXIT_CODE,
+	start = record->orig_start ? (time_t) record->orig_start :
+				    _time(record, JC_FIELD_START);
+	end = _time(record, JC_FIELD_END);
+	row->jobid = _number(record, JC_FIELD_JOB_ID);
+	if (record->number[JC_FIELD_SLUID].known)
+		SET_ROW_SLUID(row, record->number[JC_FIELD_SLUID].value);
+	row->uid = _number(record, JC_FIELD_UID);
+	row->gid = _number(record, JC_FIELD_GID);
+	row->uid_name = _text(record, JC_FIELD_USER);
+	row->gid_name = _text(record, JC_FIELD_GROUP);
+	row->jobname = _text_or(record, JC_FIELD_NAME, "allocation");
+	row->cluster = _text(record, JC_FIELD_CLUSTER);
+	row->partition = _text(record, JC_FIELD_PARTITION);
+	row->account = _text(record, JC_FIELD_ACCOUNT);
+	row->qos_name = _text(record, JC_FIELD_QOS);
+	row->wckey = _text(record, JC_FIELD_WCKEY);
+	row->resv_name = _text(record, JC_FIELD_RESERVATION);
+	row->work_dir = _text(record, JC_FIELD_WORK_DIR);
+	row->nodelist = _text_or(record, JC_FIELD_NODES, "None assigned");
+	row->tres_fmt_req_str = _text(record, JC_FIELD_TRES_REQ);
+	row->node_cnt = _number(record, JC_FIELD_NODE_COUNT);
+	row->proc_cnt = row->max_procs = _number(record, JC_FIELD_CPU_COUNT);
+	row->state = _state_text(record);
+	row->timelimit = _limit_text(record);
+	row->exit_code = _status_text(record, JC_FIELD_EXIT_CODE, true);
+	row->derived_ec = _status_text(record, JC_FIELD_DERIVED_EXIT_CODE,
 				       false);
-	row->submit_time = _time_text(_time(&record, JC_FIELD_SUBMIT));
-	row->eligible_time = _time_text(_time(&record, JC_FIELD_ELIGIBLE));
+	row->submit_time = _time_text(_time(record, JC_FIELD_SUBMIT));
+	row->eligible_time = _time_text(_time(record, JC_FIELD_ELIGIBLE));
 	/* sacct prints the number NO_VAL as "None", as it does from slurmdbd */
 	row->start_time = _time_text(start ? start : (time_t) NO_VAL);
 	row->end_time = _time_text(end);
-	row->elapsed_time = _elapsed(&record, start, end);
+	row->elapsed_time = _elapsed(record, start, end);
 	return row;
 }

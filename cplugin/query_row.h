@@ -3,16 +3,13 @@
 #ifndef JOBCOMP_REDIS_QUERY_ROW_H
 #define JOBCOMP_REDIS_QUERY_ROW_H
 
-#include <stddef.h>
-
+#include "record.h"
 #include "slurm_compat.h"
 
 /*
- * A new row from a record's bytes, with each column as sacct shows that of the
- * same job from slurmdbd; free it with jobcomp_destroy_job. NULL with *why when
- * the bytes are no record.
+ * A new row from a record, with each column as sacct shows that of the same job
+ * from slurmdbd; free it with jobcomp_destroy_job.
  */
-extern jobcomp_job_rec_t *query_row(const char *bytes, size_t size,
-				    const char **why);
+extern jobcomp_job_rec_t *query_row(const struct jc_record *record);
 
 #endif

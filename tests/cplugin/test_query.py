@@ -23,8 +23,10 @@ RECORD: list[Any] = [
     "w1", "maint", 3, 0, 0, 0, DAY, DAY + 1, DAY + 60, DAY + 3660, 120, 2, 8, "n[1-2]", "cpu=8,node=2", "cpu=8,node=2",
     "/home/ada", "gpu", 7, 0, {},
 ]  # fmt: skip
-POSITION = {"job_id": 1, "user": 9, "name": 11, "state": 19, "exit_code": 21, "derived": 22, "submit": 23, "eligible": 24,
-            "start": 25, "end": 26, "limit": 27, "nodes": 30, "extra": 37}  # fmt: skip
+POSITION = {
+    "job_id": 1, "het_job_id": 4, "het_job_offset": 5, "user": 9, "name": 11, "state": 19, "exit_code": 21, "derived": 22,
+    "submit": 23, "eligible": 24, "start": 25, "end": 26, "limit": 27, "nodes": 30, "extra": 37,
+}  # fmt: skip
 
 
 def record(**changes: Any) -> bytes:
@@ -191,6 +193,31 @@ def test_last_run_of_a_job_unless_all_are_asked_for(sacct: Sacct) -> None:
     for args, ids in (((), ["2", "1", "1"]), (("-D",), ["1", "2", "1", "1"])):
         sacct.pages = [array(runs)]
         assert sacct.run("-nP", "-o", "jobid", *args).stdout.split() == ids
+
+
+def matches(sacct: Sacct) -> list[bytes]:
+    """The job criteria of every MATCH, in order."""
+    found = []
+    for request in sacct.daemon.requests:
+        if request[0] == b"SLURMJC.MATCH":
+            pairs = zip(request[2::2], request[3::2], strict=True)
+            found.append(b" ".join(value for name, value in pairs if name == b"job"))
+    return found
+
+
+def test_any_part_stands_for_the_whole_heterogeneous_job(sacct: Sacct) -> None:
+    parts = [record(job_id=100 + n, het_job_id=100, het_job_offset=n) for n in range(3)]
+    sacct.pages = [array([parts[1]]), array([]), array(parts)]
+    done = sacct.run("-nP", "-o", "jobid", "-j", "101,205+2", "--whole-hetjob=yes")
+    assert done.stdout.split() == ["100", "101", "102"]
+    assert matches(sacct) == [b"101,205", b"101,205 100"]
+
+
+def test_leader_without_its_parts(sacct: Sacct) -> None:
+    parts = [record(job_id=100 + n, het_job_id=100, het_job_offset=n) for n in range(3)]
+    for args, ids in ((("100",), ["100"]), (("100,100+2",), ["100", "102"]), (("101",), ["101"])):
+        sacct.pages = [array(parts)]
+        assert sacct.run("-nP", "-o", "jobid", "--whole-hetjob=no", "-j", *args).stdout.split() == ids
 
 
 def test_nothing_matches_is_no_error(sacct: Sacct) -> None:
