@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Run the parity rig: `python -m tests.parity`.
 
-Prints a table of question group × (same ids, same columns) and every difference; exit status 1 when one of them is
+Prints a table of question group x (same ids, same columns) and every difference; exit status 1 when one of them is
 not among those that docs/sacct.md explains.
 """
 
@@ -17,9 +17,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from . import people, report, sandbox
-from .cluster import CLUSTER, Cluster, RigError, logs, wait_for
+from .cluster import Cluster, logs, wait_for
 from .compare import Answer, ask
 from .questions import Facts, questions
+from .sandbox import RigError
 from .store import Store
 from .workload import Workload
 

@@ -13,8 +13,9 @@ from .questions import Question
 # What a JOBCOMP row has anything to show for, of `sacct --helpformat` (print.c, case JOBCOMP).
 COLUMNS = (
     "JobIDRaw", "JobID", "Account", "AllocCPUS", "AllocNodes", "BlockID", "Cluster", "DerivedExitCode", "Elapsed",
-    "ElapsedRaw", "Eligible", "End", "ExitCode", "GID", "Group", "JobName", "NCPUS", "NNodes", "NodeList", "Partition", "QOS",
-    "ReqNodes", "Reservation", "Start", "State", "Submit", "Timelimit", "TimelimitRaw", "UID", "User", "WCKey", "WorkDir",
+    "ElapsedRaw", "Eligible", "End", "ExitCode", "GID", "Group", "JobName", "NCPUS", "NNodes", "NodeList", "Partition",
+    "QOS", "ReqNodes", "Reservation", "Start", "State", "Submit", "Timelimit", "TimelimitRaw", "UID", "User", "WCKey",
+    "WorkDir",
 )  # fmt: skip
 _SEPARATOR = "\x1f"
 

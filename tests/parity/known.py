@@ -26,7 +26,10 @@ def _asks(question: Question, *options: str) -> bool:
 
 def _states(question: Question) -> set[str]:
     return {
-        state for option, value in zip(question.args, question.args[1:], strict=False) if option == "-s" for state in value.split(",")
+        state
+        for option, value in zip(question.args, question.args[1:], strict=False)
+        if option == "-s"
+        for state in value.split(",")
     }
 
 
@@ -45,7 +48,8 @@ def _requeued_by_exit_code(question: Question, d: Difference) -> bool:
         return d.plain == "REQUEUED"
     asked = _states(question)
     return d.column == "JobIDRaw" and (
-        (d.plain.startswith("REQUEUED") and "RQ" in asked) or (d.plain == "-" and d.ours.startswith("FAILED") and bool(asked & {"F", "FAILED"}))
+        (d.plain.startswith("REQUEUED") and "RQ" in asked)
+        or (d.plain == "-" and d.ours.startswith("FAILED") and bool(asked & {"F", "FAILED"}))
     )
 
 
@@ -58,7 +62,12 @@ def _back_in_the_queue(question: Question, d: Difference) -> bool:
 
 
 def _resized(question: Question, d: Difference) -> bool:
-    return d.column == "JobIDRaw" and d.ours == "-" and bool(_states(question) & {"R", "RUNNING"}) and d.row.get("JobName") == "resized"
+    return (
+        d.column == "JobIDRaw"
+        and d.ours == "-"
+        and bool(_states(question) & {"R", "RUNNING"})
+        and d.row.get("JobName") == "resized"
+    )
 
 
 KNOWN: Final[dict[str, Check]] = {

@@ -7,6 +7,7 @@ import itertools
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 from allpairspy import AllPairs
 
@@ -122,10 +123,10 @@ _JOBS = (
 
 # Words and forms of times sacct(1) lists; dates of the run itself are filled in.
 _WORDS = (
-    "now", "today", "yesterday", "tomorrow", "midnight", "noon", "teatime", "fika", "elevenses", "now-1minutes", "now-90",
-    "now-1hours", "now-1days", "now-1weeks", "today-1days", "00:00", "00:00:30", "23:59", "12:00AM", "11:59PM", "%m%d%y",
-    "%m%d", "%m/%d", "%m/%d/%y", "%d.%m.%y", "%d.%m", "%Y-%m-%d", "%m/%d-%H:%M", "%m/%d/%y-%H:%M:%S", "%Y-%m-%dT%H:%M",
-    "%Y-%m-%dT%H:%M:%S", "1970-01-02",
+    "now", "today", "yesterday", "tomorrow", "midnight", "noon", "teatime", "fika", "elevenses", "now-1minutes",
+    "now-90", "now-1hours", "now-1days", "now-1weeks", "today-1days", "00:00", "00:00:30", "23:59", "12:00AM", "11:59PM",
+    "%m%d%y", "%m%d", "%m/%d", "%m/%d/%y", "%d.%m.%y", "%d.%m", "%Y-%m-%d", "%m/%d-%H:%M", "%m/%d/%y-%H:%M:%S",
+    "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S", "1970-01-02",
 )  # fmt: skip
 
 
@@ -134,8 +135,6 @@ def _zones(facts: Facts) -> Iterator[str]:
 
     POSIX rules let us put the change where the jobs are: day of the year and UTC seconds of the moment.
     """
-    from datetime import UTC, datetime
-
     change = datetime.fromtimestamp(facts.midnight + 20, UTC)
     day = (change - datetime(change.year, 1, 1, tzinfo=UTC)).days  # as n, from 0, leap days counted
     seconds = change.hour * 3600 + change.minute * 60 + change.second
@@ -206,8 +205,6 @@ def _pairwise(facts: Facts) -> Iterator[Question]:
 
 
 def _words(facts: Facts, now: int) -> Iterator[Question]:
-    from datetime import UTC, datetime
-
     for word in _WORDS:
         for when in (now, facts.midnight - 20):
             text = datetime.fromtimestamp(when, UTC).strftime(word)
@@ -217,15 +214,20 @@ def _words(facts: Facts, now: int) -> Iterator[Question]:
 
 
 def _in_zones(facts: Facts) -> Iterator[Question]:
-    for zone in _zones(facts):
-        for args in ((), ("-D", "-S", "now-2hours"), ("-S", "00:00"), ("-S", "today", "-E", "01:00"), ("-S", "midnight"),
-                     ("-S", "today", "-s", "CD"), ("-S", "01:00:10"), ("-S", _uts(facts.first), "-E", _uts(facts.midnight))):  # fmt: skip
-            yield Question("time zones", args, zone=zone)
+    whole = ("-S", _uts(facts.first), "-E", _uts(facts.midnight))
+    windows = (
+        (), ("-D", "-S", "now-2hours"), ("-S", "00:00"), ("-S", "today", "-E", "01:00"), ("-S", "midnight"),
+        ("-S", "today", "-s", "CD"), ("-S", "01:00:10"), whole,
+    )  # fmt: skip
+    for zone, args in itertools.product(_zones(facts), windows):
+        yield Question("time zones", args, zone=zone)
 
 
 def _as_users(facts: Facts) -> Iterator[Question]:
     whole = ("-S", _uts(facts.first))
-    for user in (ALICE, BOB):
-        for args in (whole, (*whole, "-a"), (*whole, "-u", "carol"), ("-j", str(facts.ids["exit3"])), (*whole, "-N", "n1"),
-                     (*whole, "-s", "CD,F"), (*whole, "-A", "lab1")):  # fmt: skip
-            yield Question("as a user", args, user=user)
+    asked = (
+        whole, (*whole, "-a"), (*whole, "-u", "carol"), ("-j", str(facts.ids["exit3"])), (*whole, "-N", "n1"),
+        (*whole, "-s", "CD,F"), (*whole, "-A", "lab1"),
+    )  # fmt: skip
+    for user, args in itertools.product((ALICE, BOB), asked):
+        yield Question("as a user", args, user=user)

@@ -10,7 +10,9 @@ import pytest
 from tests.harness import ROOT
 from tests.parity.known import KNOWN
 
-_ROW = re.compile(r"^\| (?P<name>[^|]+) \| [^|]+ \| `(?P<path>src/[^:`]+):(?P<line>\d+)` \| `(?P<text>[^`]+)` \|$", re.MULTILINE)
+_ROW = re.compile(
+    r"^\| (?P<name>[^|]+) \| [^|]+ \| `(?P<path>src/[^:`]+):(?P<line>\d+)` \| `(?P<text>[^`]+)` \|$", re.MULTILINE
+)
 ROWS = [match.groupdict() for match in _ROW.finditer((ROOT / "docs" / "sacct.md").read_text())]
 SLURM = ROOT / "build" / "deps" / "slurm"
 

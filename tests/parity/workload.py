@@ -125,8 +125,8 @@ class Workload:
     def later(self) -> None:
         """What happens to jobs that slurmdbd already knows, as it does in real life: it is told every 5 seconds."""
         waiting = {
-            "cancel_held": ALICE, "cancel_begin": 0, "cancel_pending": ALICE, "cancel_pending_two": CAROL, "dep_never": ALICE,
-            "array_pending": CAROL, "array_held": BOB, "het_cancelled": BOB,
+            "cancel_held": ALICE, "cancel_begin": 0, "cancel_pending": ALICE, "cancel_pending_two": CAROL,
+            "dep_never": ALICE, "array_pending": CAROL, "array_held": BOB, "het_cancelled": BOB,
         }  # fmt: skip
         self.known_to_slurmdbd(*waiting, "requeued", "resized")
         self.scontrol("requeue", str(self.ids["requeued"]))
@@ -144,7 +144,8 @@ class Workload:
         ids = [str(self.ids[label]) for label in labels]
 
         def all_known() -> bool:
-            shown = self.cluster.try_run("sacct", "-X", "-n", "-P", "-o", "jobidraw", "-j", ",".join(ids))
+            options = ("-n", "-P", "-o", "jobidraw", "-E", "2100-01-01")  # the sandbox's clock is ahead of sacct's here
+            shown = self.cluster.try_run("sacct", "-X", *options, "-j", ",".join(ids))
             return set(ids) <= set(shown.stdout.split())
 
         wait_for("slurmdbd to know the waiting jobs", all_known, every=0.3)
@@ -172,7 +173,7 @@ class Workload:
     def changed(self) -> None:
         """Requeued and resized (in `later`), suspended."""
         self.sbatch("requeued", wrap="[ $SLURM_RESTART_COUNT ] || sleep 300")
-        self.sbatch("resized", "-N", "3", "-J", "resized", wrap="sleep 60; exit 0", user=BOB)
+        self.sbatch("resized", "-N", "3", "-J", "resized", wrap="sleep 600", user=BOB)
         self.sbatch("requeue_exit", wrap="[ $SLURM_RESTART_COUNT ] || exit 99", user=BOB)
         suspended = self.sbatch("suspended", wrap="sleep 4")
         for job in (self.ids["requeued"], self.ids["resized"], suspended):
