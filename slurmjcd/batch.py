@@ -10,7 +10,7 @@ from typing import Final
 
 from slurmjcd import protocol
 
-_ROW_RECORDS: Final = 1000  # a batch larger than this is cut, so that it is no long command for Redis
+_ROW_RECORDS: Final = 500  # a batch larger than this is cut, so that it is no long command for Redis
 _ROW_BYTES: Final = 512 * 1024
 
 
