@@ -96,11 +96,11 @@ async def test_read_starts_at_the_batch_that_holds_the_next_record(open_spool: O
 
 async def test_a_large_commit_is_cut_into_batches_of_a_handy_size(open_spool: OpenSpool) -> None:
     spool = await open_spool()
-    numbers = range(1, 2501)
+    numbers = range(1, 1201)
     await spool.append([intake(*numbers)], {})
     from_disk(spool)
     batches = await read_all(spool)
-    assert [batch.count for batch in batches] == [1000, 1000, 500]
+    assert [batch.count for batch in batches] == [500, 500, 200]
     assert records_of(batches) == [job(number) for number in numbers]
 
 
