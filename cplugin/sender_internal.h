@@ -12,9 +12,9 @@
 #include "source.h"
 
 #define MAX_SOURCES 20     /* rings and spill files of one slurmctld */
-#define MAX_IN_FLIGHT 16   /* requests without reply */
-#define BATCH_RECORDS 1000
-#define BATCH_BYTES ((size_t) 256 << 10)
+#define MAX_IN_FLIGHT 32   /* requests without reply */
+#define BATCH_RECORDS 500 /* as many as the module decodes at once */
+#define BATCH_BYTES ((size_t) 512 << 10)
 #define CONNECT_MS 2000    /* until HELLO is answered */
 #define REPLY_MS 5000      /* until any other reply */
 #define DELIVERY_LOG_MS 60000 /* between messages of one kind */
