@@ -115,7 +115,9 @@ def expected_value(shown: dict[str, str], column: str) -> str:
     if column == "nodelist" and never_started:
         return "None assigned"
     if column == "start" and never_started:
-        return "Unknown"  # scontrol repeats the time of its end
+        return "None"  # scontrol repeats the time of its end
+    if column == "state" and shown["JobState"] == "CANCELLED":
+        return "CANCELLED by 0"  # sacct says by whom
     return shown[COMPARED[column]]
 
 
