@@ -40,8 +40,14 @@ def job_id(job: Job) -> str:
     return str(job["job_id"])
 
 
+def first_start(job: Job) -> int:
+    """When it started; the parts of a resized job are shown with the start of the whole, as sacct does."""
+    return int(job["extra"].get("orig_start") or job["start"])
+
+
 def elapsed_s(job: Job) -> int:
-    return max(0, job["end"] - job["start"]) if job["start"] else 0
+    """Seconds it ran, without the time it was suspended."""
+    return max(0, job["end"] - first_start(job) - job["extra"].get("suspended", 0)) if job["start"] else 0
 
 
 def _field(name: str) -> Value:
@@ -75,7 +81,9 @@ def _planned(job: Job) -> str:
 
 
 def _state(job: Job) -> str:
-    return state_name(job["state"], job["extra"].get("state_flags"))
+    name = state_name(job["state"], job["extra"].get("state_flags"))
+    by = job["extra"].get("cancelled_by")
+    return name if by is None or name != "CANCELLED" else f"{name} by {by}"
 
 
 _COLUMNS: Final[dict[str, tuple[int, Value]]] = {
@@ -118,7 +126,7 @@ _COLUMNS: Final[dict[str, tuple[int, Value]]] = {
     "Reservation": (20, _field("reservation")),
     "Reserved": (10, _planned),
     "Restarts": (8, _field("restart_count")),
-    "Start": (19, _time("start")),
+    "Start": (19, lambda job: format_time(first_start(job), os.environ.get("SLURM_TIME_FORMAT"))),
     "State": (10, _state),
     "StdErr": (20, _extra("std_err")),
     "StdIn": (20, _extra("std_in")),

@@ -44,6 +44,8 @@ def test_job_ids_are_written_as_sacct_does(changes: dict[str, Any], shown: str) 
         ("state", {"state": 3, "extra": {"state_flags": 1 << 13}}, "RESIZING"),
         ("state", {"state": 0, "extra": {"state_flags": 1 << 10}}, "REQUEUED"),
         ("state", {"state": 77}, "77"),
+        ("state", {"state": 4, "extra": {"cancelled_by": 0}}, "CANCELLED by 0"),
+        ("elapsedraw", {"start": NOON - 10, "end": NOON, "extra": {"orig_start": NOON - 60, "suspended": 5}}, 55),
         ("elapsed", {"start": NOON - 3661, "end": NOON}, "01:01:01"),
         ("elapsed", {"start": 0}, "00:00:00"),
         ("elapsed", {"start": NOON + 50, "end": NOON}, "00:00:00"),
