@@ -173,7 +173,7 @@ class Workload:
     def changed(self) -> None:
         """Requeued and resized (in `later`), suspended."""
         self.sbatch("requeued", wrap="[ $SLURM_RESTART_COUNT ] || sleep 300")
-        self.sbatch("resized", "-N", "3", "-J", "resized", wrap="sleep 600", user=BOB)
+        self.sbatch("resized", "-w", "n[1-3]", "-J", "resized", wrap="sleep 600", user=BOB)
         self.sbatch("requeue_exit", wrap="[ $SLURM_RESTART_COUNT ] || exit 99", user=BOB)
         suspended = self.sbatch("suspended", wrap="sleep 4")
         for job in (self.ids["requeued"], self.ids["resized"], suspended):
@@ -186,21 +186,21 @@ class Workload:
         """Low QOS gives way to high: one job is cancelled by it, one requeued."""
         self.when(self.ids["het"], "COMPLETED")  # or it waits for the nodes, and the victims for it
         victims = (
-            self.sbatch("preempted", "-q", "low", "--exclusive", "-w", "n3", wrap="sleep 300", user=BOB),
+            self.sbatch("preempted", "-q", "low", "--exclusive", "-w", "n4", wrap="sleep 300", user=BOB),
             self.sbatch(
                 "preempt_requeued",
                 "-q",
                 "scavenger",
                 "--exclusive",
                 "-w",
-                "n4",
+                "n5",
                 wrap="[ $SLURM_RESTART_COUNT ] || sleep 300",
                 user=DAVE,
             ),
         )
         for job in victims:
             self.when(job, "RUNNING")
-        for node in ("n3", "n4"):
+        for node in ("n4", "n5"):
             self.sbatch(f"preemptor_{node}", "-q", "high", "--exclusive", "-w", node, wrap="sleep 1")
 
     def limited(self) -> None:
