@@ -99,16 +99,16 @@ static void _set(const char *name, const char *value)
 int main(int argc, char **argv)
 {
 	static uint8_t record[2 << 20];
-	char *line = malloc(LINE_MAX_BYTES);
+	static char line[LINE_MAX_BYTES];
 	struct ring_rec_head head;
 
-	if ((argc != 3) || !line) {
+	if (argc != 3) {
 		fputs("usage: encode_job CLUSTER NOW\n", stderr);
 		return 2;
 	}
 	job.details = &details;
 	job.qos_ptr = NULL;
-	while (fgets(line, LINE_MAX_BYTES, stdin)) {
+	while (fgets(line, sizeof(line), stdin)) {
 		char *value = strchr(line, ' ');
 
 		line[strcspn(line, "\n")] = '\0';
