@@ -24,8 +24,8 @@ TITLES = [
     "array, task 3",
     "requeued once",
 ]
-# what scontrol doesn't show, so that other assertions look at it
 WAIT_TIME = 9  # enum job_state_reason
+# what scontrol doesn't show, so that other assertions look at it
 ELSEWHERE = {"cancelled_by", "state_reason_prev", "tres_req", "submit_line", "ntasks", "ntasks_per_node"}
 
 
