@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from slurmjcd import walrepair
 from slurmjcd.errors import SpoolError
 
 log = logging.getLogger(__name__)
@@ -72,6 +73,7 @@ def open_file(path: Path) -> tuple[sqlite3.Connection, Salvaged | None]:
         log.warning("spool %s is empty: a new one is started in it", path)
     if not new:
         _refuse_foreign(path)
+        _repair_log(path)
         damage = _damage(path)
         if damage is not None:
             return _replace_damaged(path, damage)
@@ -100,6 +102,13 @@ def _refuse_foreign(path: Path) -> None:
         raise SpoolError(
             f"spool {path} has format {version}, this slurmjcd knows {FORMAT_VERSION}: install the newer slurmjcd"
         )
+
+
+def _repair_log(path: Path) -> None:
+    try:
+        walrepair.repair(path, stamp=int(time.time()))
+    except OSError as exc:
+        raise SpoolError(f"spool {path}: its write-ahead log can't be repaired: {exc.strerror}") from exc
 
 
 def _wal_has_ours(path: Path) -> bool:

@@ -61,7 +61,7 @@ class Driver:
             "--linger", str(linger_s),
         ]  # fmt: skip
         if self._promises:
-            words += ["--log", self.directory / f"promised.{number}"]
+            words += ["--log", self._log(number)]
         if not fini:
             words.append("--no-fini")
         self._next += calls
@@ -69,6 +69,10 @@ class Driver:
         process.start()
         self.runs.append(process)
         return process
+
+    def _log(self, number: int) -> Path:
+        # on tmpfs, where a synchronous write costs nothing: it has to survive SIGKILL, not the host
+        return self.ring_dir.parent / f"promised.{number}"
 
     @property
     def process(self) -> Process:
@@ -85,7 +89,7 @@ class Driver:
         """Job id to the SHA-256 of its record, of every call that returned success."""
         found: dict[int, str] = {}
         for number in range(len(self.runs)):
-            log = self.directory / f"promised.{number}"
+            log = self._log(number)
             lines = log.read_text().splitlines(keepends=True) if log.exists() else []
             for line in lines:
                 if line.endswith("\n"):  # else the driver was killed while it wrote

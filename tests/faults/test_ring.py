@@ -124,7 +124,7 @@ def test_slurmctld_killed_at_any_call_on_its_spill_file(make_world: Callable[...
             world.daemon.stop()
             before = shim.hits(op)
             shim.fail(op, error=0, nth=nth, times=1, kill=kill)  # type: ignore[arg-type]
-            process = world.driver.start(3000, rate=3000)
+            process = world.driver.start(3000, rate=1500)
             wait_until(
                 lambda process=process: not process.running or "{" in process.log_text(), what="the calls to be made"
             )
