@@ -6,19 +6,24 @@
 #include "plog.h"
 #include "source.h"
 
-/* Writes the numbering to where it has to survive. */
-static void _save_numbering(struct source *source)
+/* Writes the numbering to where it has to survive; false: not to the file. */
+static bool _save_numbering(struct source *source)
 {
+	bool saved = true;
+
 	if (source->spill &&
 	    !spill_renumber(source->spill, source->generation,
-			    source->base_seq))
+			    source->base_seq)) {
+		saved = false;
 		plog_error("can't write the header of spill file %s: %s",
 			   source->spill->path, strerror(errno));
+	}
 	if (source->ring) {
 		source->ring->tail.generation = source->generation;
 		source->ring->tail.base_seq = source->base_seq;
 		ring_save_tail(source->ring);
 	}
+	return saved;
 }
 
 /* Frees ring records that the spill file has too: a kill came in between. */
@@ -191,7 +196,7 @@ static void _next_generation(struct source *source, uint64_t base_seq)
 		ring->tail.base_spilled = ring->tail.spilled;
 		ring->tail.lost = 0;
 	}
-	_save_numbering(source);
+	(void) _save_numbering(source);
 }
 
 extern void source_count_lost(struct source *source, uint64_t lost)
@@ -233,7 +238,11 @@ extern bool source_spill(struct source *source, const char *dir,
 			errno = EIO;
 			return false;
 		}
-		_save_numbering(source);
+	}
+	/* records in a file without a header would be set aside with it */
+	if (!source->spill->slot && !_save_numbering(source)) {
+		errno = EIO;
+		return false;
 	}
 	while ((cursor.pos < stop_at) && (result == SPILL_OK)) {
 		struct ring_rec_head head;

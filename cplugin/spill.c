@@ -59,13 +59,16 @@ static bool _write_header(struct spill *spill)
 		.format = 1,
 		.generation = spill->generation,
 		.base_seq = spill->base_seq,
-		.n = ++spill->slot,
+		.n = spill->slot + 1,
 	};
 
 	memcpy(header.id, spill->id, sizeof(header.id));
 	header.crc = CRC_OF(&header);
-	return _pwrite_all(spill->fd, &header, sizeof(header),
-			   COPY_AT(header.n)) && !fdatasync(spill->fd);
+	if (!_pwrite_all(spill->fd, &header, sizeof(header),
+			 COPY_AT(header.n)) || fdatasync(spill->fd))
+		return false;
+	spill->slot = header.n;
+	return true;
 }
 
 static bool _read_header(struct spill *spill)
