@@ -20,6 +20,7 @@ help:
 	@echo 'make demo     run every program on one host and show jobs in sacct -c'
 	@echo 'make test     all tests (TESTS=tests/e2e picks some)'
 	@echo 'make test-parity  ask sacct -c and, over slurmdbd, sacct -X the same questions'
+	@echo 'make test-faults  every fault; SEED=random MINUTES=10 for a random schedule'
 	@echo 'make check    formatting, lint, types, warnings, units, generated files'
 	@echo 'make bench    measure (BENCH=hook picks one)'
 	@echo 'make plugin   build jobcomp_redis.so and slurm_jobcomp.so'
@@ -75,6 +76,11 @@ test: setup plugin
 check: setup plugin
 	@scripts/check
 
+# all fault tests; SEED=random MINUTES=10 makes a long random schedule of it
+test-faults: setup plugin
+	SLURMJCD_FAULTS=all $(if $(SEED),SEED=$(SEED)) $(if $(MINUTES),MINUTES=$(MINUTES)) \
+		$(PYTEST) -s tests/faults $(if $(MINUTES),-k test_random_schedule)
+
 test-parity: setup plugin
 	@tests/parity/install-packages
 	@$(PY) -m tests.parity
@@ -89,4 +95,4 @@ clean:
 distclean: clean
 	rm -rf $(BUILD) $(VENV)
 
-.PHONY: help setup plugin demo test test-parity check bench clean distclean
+.PHONY: help setup plugin demo test test-faults test-parity check bench clean distclean
