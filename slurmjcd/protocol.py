@@ -9,6 +9,7 @@ from there into Redis.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -34,9 +35,13 @@ ID_MAX_BYTES: Final = 64
 _ID_BYTES: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.:-")
 
 _PUT_HEAD: Final = 5  # SLURMJC.PUT SPOOL <source> <seq> RECORDS
-_RECORD_LEAD: Final = b"\r\n\xdc"  # end of a length line, then the MessagePack array of a record
-_RECORD_LEAD_BYTE: Final = 0xDC
+_RECORD_LEAD_BYTE: Final = 0xDC  # the MessagePack array of a record
 _HEADER_MAX: Final = 12  # digits of a length line and its end
+_HEAD_BYTES: Final = 10  # of a frame with up to 4 digits of length: CR LF $ 9999 CR LF, first byte of the record
+_HEAD: Final = re.compile(rb"\r\n\$([1-9]\d{0,3})\r\n\xdc", re.DOTALL)
+_STEPS: Final[dict[bytes, int]] = {}  # head of a frame that was met before: bytes from it to the next head
+_STEPS_MAX: Final = 10_000
+_STEP_BYTES_MAX: Final = 9999
 EMPTY_FRAME: Final = b"$0\r\n\r\n"
 
 
@@ -115,7 +120,10 @@ class RequestParser:
         if self._frames_at >= 0 and not self._read_frames():
             self._check_size()
             return None
-        frames = bytes(self._buf[self._frames_at : self._pos]) if self._frames_at >= 0 else b""
+        frames = b""
+        if self._frames_at >= 0:
+            with memoryview(self._buf) as view:
+                frames = bytes(view[self._frames_at : self._pos])
         request = Request(self._args, frames, self._count, self._bad_index)
         del self._buf[: self._pos]
         self._begin_request()
@@ -190,35 +198,57 @@ class RequestParser:
         return True
 
     def _read_frames(self) -> bool:
-        """Walk over the records. The loop is the hot one: one search finds the length line and the record's shape."""
-        buf, left, pos = self._buf, self._left, self._pos
-        find, size, limit = buf.find, len(buf), self._limits.bulk_bytes
-        room = self._limits.request_bytes
-        while left:
-            lead = find(_RECORD_LEAD, pos, pos + _HEADER_MAX)
-            if lead < 0 or buf[pos] != 0x24:
-                break
-            digits = buf[pos + 1 : lead]
-            if not digits.isdigit():
-                break
-            length = int(digits)
-            end = lead + 2 + length
-            if length > limit or not length or end + 2 > size or end > room or buf[end : end + 2] != b"\r\n":
-                break
-            pos = end + 2
-            left -= 1
-        self._count += self._left - left
-        self._left, self._pos = left, pos
-        while self._left:  # what the fast loop left: a cut record, a wrong one, a broken frame
+        """Walk over the records: the usual ones fast, one by one those that are long, cut, wrong or broken."""
+        ahead, base = b"", 0
+        while True:
+            if not ahead and self._knows_next():
+                base = self._pos - 2
+                with memoryview(self._buf) as view:
+                    ahead = bytes(view[base : self._limits.request_bytes])
+            if ahead:
+                self._skip_known(ahead, base)
+            if not self._left:
+                return True
+            at = self._pos
             start, end = self._bulk_bounds()
             if end < 0:
                 return False
-            if self._bad_index < 0 and (start == end or buf[start] != _RECORD_LEAD_BYTE):
+            if start < end and self._buf[start] == _RECORD_LEAD_BYTE:
+                _learn(bytes(self._buf[at - 2 : at - 2 + _HEAD_BYTES]), end + 2 - at)
+            elif self._bad_index < 0:
                 self._bad_index = self._count
             self._pos = end + 2
             self._left -= 1
             self._count += 1
-        return True
+
+    def _knows_next(self) -> bool:
+        """Whether a whole record follows whose head was met before; only then is what came worth a copy."""
+        at = self._pos - 2
+        step = _STEPS.get(bytes(self._buf[at : at + _HEAD_BYTES]))
+        return step is not None and at + step + 2 <= len(self._buf) and self._limits.bulk_bytes >= _STEP_BYTES_MAX
+
+    def _skip_known(self, ahead: bytes, base: int) -> None:
+        """Skip whole records whose heads were met before; `ahead` is the buffer from `base` on.
+
+        A head is the end of the frame before, the length line and the first byte of the record, so that one look at
+        _STEPS checks all three and says where the next head is. This loop is the hot one of the daemon.
+        """
+        left, known = self._left, _STEPS.get
+        pos = before = self._pos - 2 - base
+        last = len(ahead) - 2  # where the end of a whole frame can be, at most
+        while left and (step := known(ahead[pos : pos + _HEAD_BYTES])) is not None and pos + step <= last:
+            before = pos
+            pos += step
+            left -= 1
+        if ahead[pos : pos + 2] != b"\r\n" and pos > before:
+            pos, left = before, left + 1  # the last one's end is wrong
+        self._count += self._left - left
+        self._left, self._pos = left, base + pos + 2
+
+
+def _learn(head: bytes, step: int) -> None:
+    if _HEAD.match(head) and len(_STEPS) < _STEPS_MAX:
+        _STEPS[head] = step
 
 
 def _is_put_head(args: Sequence[bytes]) -> bool:

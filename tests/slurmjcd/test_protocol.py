@@ -179,3 +179,33 @@ def test_error_is_one_line_whatever_is_in_it() -> None:
 )
 def test_ids_are_checked(value: bytes, good: bool) -> None:
     assert protocol.is_id(value) is good
+
+
+def outcome(stream: bytes, cut: int) -> tuple[list[Request], str]:
+    parser = RequestParser(takes_records=True)
+    requests = parse_all(parser, stream[:cut], stream[cut:])
+    return requests, str(parser.error)
+
+
+@given(st.lists(st.binary(max_size=30), min_size=1, max_size=20), st.data())
+def test_heads_that_were_met_before_change_nothing_but_the_time(tails: list[bytes], data: st.DataObject) -> None:
+    records = [b"\xdc" + tail if data.draw(st.integers(0, 9)) else tail for tail in tails]
+    good = protocol.command("SLURMJC.PUT", "SPOOL", "s", 1, "RECORDS", *(b"\xdc" + tail for tail in tails))
+    stream = bytearray(protocol.command("SLURMJC.PUT", "SPOOL", "s", 1, "RECORDS", *records) + protocol.command("PING"))
+    if data.draw(st.booleans()):
+        stream[data.draw(st.integers(0, len(stream) - 1))] = data.draw(st.sampled_from(b"\r\n$*09\xdcx"))
+    cut = data.draw(st.integers(0, len(stream)))
+    protocol._STEPS.clear()
+    first = outcome(bytes(stream), cut)
+    outcome(good, 0)
+    assert protocol._STEPS or all(len(tail) + 1 > 9999 for tail in tails)
+    assert outcome(bytes(stream), cut) == first
+
+
+def test_a_limit_on_records_holds_for_heads_that_were_met_before() -> None:
+    put = protocol.command("SLURMJC.PUT", "SPOOL", "s", 1, "RECORDS", *[b"\xdc" + b"x" * 200] * 2)
+    assert len(RequestParser(takes_records=True).feed(put)) == 1
+    parser = RequestParser(Limits(bulk_bytes=100), takes_records=True)
+    assert parser.feed(put) == []
+    assert parser.error is not None
+    assert parser.error.code == "TOOBIG"
