@@ -27,7 +27,7 @@ from tests.faults.world import World
 SEED: Final = os.environ.get("SEED", "1")
 MINUTES: Final = float(os.environ.get("MINUTES", "0.5"))
 RATE: Final = int(os.environ.get("RATE", "1000"))
-EVERY_S: Final = 5.0
+EVERY_S: Final = 5.0  # from one fault to the next
 RSS_MAX_MIB: Final = 256
 LIVES_S: Final = (0.2, 3.0)  # how long a fault lasts
 
