@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from allpairspy import AllPairs
+from allpairspy import AllPairs  # type: ignore[import-untyped]
 
 from .people import ALICE, BOB, CAROL
 
@@ -123,10 +123,11 @@ _JOBS = (
 
 # Words and forms of times sacct(1) lists; dates of the run itself are filled in.
 _WORDS = (
-    "now", "today", "yesterday", "tomorrow", "midnight", "noon", "teatime", "fika", "elevenses", "now-1minutes",
-    "now-90", "now-1hours", "now-1days", "now-1weeks", "today-1days", "00:00", "00:00:30", "23:59", "12:00AM", "11:59PM",
-    "%m%d%y", "%m%d", "%m/%d", "%m/%d/%y", "%d.%m.%y", "%d.%m", "%Y-%m-%d", "%m/%d-%H:%M", "%m/%d/%y-%H:%M:%S",
-    "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S", "1970-01-02",
+    "now", "today", "yesterday", "tomorrow", "midnight", "noon", "teatime", "fika", "elevenses",
+    "now-1minutes", "now-90", "now-1hours", "now-1days", "now-1weeks", "today-1days",
+    "00:00", "00:00:30", "23:59", "12:00AM", "11:59PM",
+    "%m%d%y", "%m%d", "%m/%d", "%m/%d/%y", "%d.%m.%y", "%d.%m", "%Y-%m-%d", "1970-01-02",
+    "%m/%d-%H:%M", "%m/%d/%y-%H:%M:%S", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S",
 )  # fmt: skip
 
 

@@ -128,7 +128,8 @@ class Workload:
             "cancel_held": ALICE, "cancel_begin": 0, "cancel_pending": ALICE, "cancel_pending_two": CAROL,
             "dep_never": ALICE, "array_pending": CAROL, "array_held": BOB, "het_cancelled": BOB,
         }  # fmt: skip
-        self.known_to_slurmdbd(*waiting, "requeued", "resized")
+        self.known_to_slurmdbd(*waiting)
+        self.known_to_slurmdbd("requeued", "resized", state="RUNNING")
         self.scontrol("requeue", str(self.ids["requeued"]))
         self.scontrol("update", f"JobId={self.ids['resized']}", "NumNodes=2")
         self.scancel(f"{self.ids['array_pending']}_2", user=CAROL)
@@ -139,16 +140,17 @@ class Workload:
         time.sleep(1.1)
         self.scancel("-f", "-s", "USR1", str(self.ids["resized"]))
 
-    def known_to_slurmdbd(self, *labels: str) -> None:
-        """Wait until plain sacct shows these jobs."""
+    def known_to_slurmdbd(self, *labels: str, state: str = "") -> None:
+        """Wait until plain sacct shows these jobs, in that state if one is named."""
         ids = [str(self.ids[label]) for label in labels]
+        # the sandbox's clock is ahead of a client's here
+        options = ("-X", "-n", "-P", "-o", "jobidraw,state", "-E", "2100-01-01", "-j", ",".join(ids))
 
         def all_known() -> bool:
-            options = ("-n", "-P", "-o", "jobidraw", "-E", "2100-01-01")  # the sandbox's clock is ahead of sacct's here
-            shown = self.cluster.try_run("sacct", "-X", *options, "-j", ",".join(ids))
-            return set(ids) <= set(shown.stdout.split())
+            rows = dict(line.split("|") for line in self.cluster.try_run("sacct", *options).stdout.splitlines())
+            return all(job in rows and state in ("", rows[job]) for job in ids)
 
-        wait_for("slurmdbd to know the waiting jobs", all_known, every=0.3)
+        wait_for(f"slurmdbd to know {', '.join(labels)} {state}", all_known, every=0.3)
 
     def arrays(self) -> None:
         """Tasks that fail, tasks cancelled pending and running, whole arrays cancelled."""
@@ -200,6 +202,7 @@ class Workload:
         )
         for job in victims:
             self.when(job, "RUNNING")
+        self.known_to_slurmdbd("preempted", "preempt_requeued", state="RUNNING")
         for node in ("n4", "n5"):
             self.sbatch(f"preemptor_{node}", "-q", "high", "--exclusive", "-w", node, wrap="sleep 1")
 
@@ -229,6 +232,7 @@ class Workload:
         self.scontrol("update", "NodeName=n8", "State=DOWN", "Reason=gone")
         self.when(fails, "NODE_FAIL")
         self.when(again, "PENDING")
+        self.known_to_slurmdbd("node_fail_requeued", state="PENDING")
         self.scancel(str(again))
 
     def unfinished(self) -> None:
@@ -237,7 +241,7 @@ class Workload:
         self.sbatch("still_pending", "-p", "closed", user=BOB)
         again = self.sbatch("back_in_queue", wrap="sleep 3000")
         self.when(again, "RUNNING")
-        self.known_to_slurmdbd("back_in_queue")
+        self.known_to_slurmdbd("back_in_queue", state="RUNNING")
         self.scontrol("requeuehold", str(again))
         self.sbatch("array_half_done", "--array=0-1", wrap="[ $SLURM_ARRAY_TASK_ID = 0 ] || sleep 3000")
 
@@ -262,6 +266,13 @@ class Workload:
         half_done = self.ids["array_half_done"]
         self.when(f"{half_done}_0", "COMPLETED")
         self.when(f"{half_done}_1", "RUNNING")
+        self.ids["first_half"] = self.task(half_done, 0)
+        self.known_to_slurmdbd("first_half", state="COMPLETED")
+
+    def task(self, array: int, index: int) -> int:
+        """The job id of an array's task."""
+        shown = self.cluster.run("scontrol", "show", "job", "-o", f"{array}_{index}")
+        return int(shown.removeprefix("JobId=").split()[0])
 
     def unfinished_jobs(self) -> list[str]:
         return self.cluster.try_run("squeue", "-h", "-o", "%i %T %r").stdout.splitlines()
