@@ -9,6 +9,7 @@ VENV    := .venv
 PY      := $(VENV)/bin/python
 CMAKE_B := $(BUILD)/cmake
 JOBS    ?= $(shell nproc)
+comma   := ,
 PYTEST  ?= $(PY) -m pytest -q
 
 # What the daemon's own environment says must not reach what we build or run.
@@ -22,6 +23,8 @@ help:
 	@echo 'make test-parity  ask sacct -c and, over slurmdbd, sacct -X the same questions'
 	@echo 'make test-faults  every fault; SEED=random MINUTES=10 for a random schedule'
 	@echo 'make check    formatting, lint, types, warnings, units, generated files'
+	@echo 'make fuzz     fuzz the C parts (TARGET=rdb picks one, SECONDS=600 each)'
+	@echo 'make test-sanitizers  the tests of the C parts, with ASan, UBSan and TSan'
 	@echo 'make bench    measure (BENCH=hook picks one)'
 	@echo 'make plugin   build jobcomp_redis.so and slurm_jobcomp.so'
 	@echo 'make setup    only install and prepare what the others need'
@@ -34,6 +37,11 @@ setup: $(STAMPS)/packages $(STAMPS)/slurm $(STAMPS)/redis $(STAMPS)/venv
 $(STAMPS)/packages: scripts/packages.txt scripts/install-packages
 	@mkdir -p $(@D)
 	@scripts/install-packages
+	@touch $@
+
+# clang, which only the checks need.
+$(STAMPS)/packages-check: scripts/packages-check.txt scripts/install-packages | $(STAMPS)/packages
+	@scripts/install-packages $<
 	@touch $@
 
 # An upgraded slurmctld or redis-server wants the headers of its own version.
@@ -73,8 +81,26 @@ TESTS ?= tests
 test: setup plugin
 	$(PYTEST) $(TESTS)
 
-check: setup plugin
+check: setup plugin sanitize $(STAMPS)/packages-check
 	@scripts/check
+
+# The C parts once more, compiled with sanitizers; SANITIZE=thread is another.
+SANITIZE   ?= address,undefined
+SANITIZE_B := $(BUILD)/sanitize-$(subst $(comma),-,$(SANITIZE))
+sanitize: $(STAMPS)/cmake
+	@cmake -S . -B $(SANITIZE_B) -DCMAKE_INCLUDE_PATH=$(CURDIR)/$(BUILD)/deps/slurm \
+		-DBUILD_TESTING=ON -DSANITIZE=$(SANITIZE) >$(SANITIZE_B).out 2>&1 && \
+		cmake --build $(SANITIZE_B) -j $(JOBS) >>$(SANITIZE_B).out 2>&1 || \
+		{ cat $(SANITIZE_B).out; exit 1; }
+
+test-sanitizers: setup
+	@$(MAKE) --no-print-directory sanitize SANITIZE=address,undefined
+	@$(MAKE) --no-print-directory sanitize SANITIZE=thread
+	@tests/fuzz/run-sanitized $(PYTEST)
+
+SECONDS ?= 60
+fuzz: setup $(STAMPS)/packages-check
+	@$(PY) tests/fuzz/run.py --seconds $(SECONDS) $(addprefix --target ,$(TARGET))
 
 # all fault tests; SEED=random MINUTES=10 makes a long random schedule of it
 test-faults: setup plugin
