@@ -17,6 +17,8 @@ from tests.cplugin.fake_daemon import FakeDaemon, array, bulk
 from tests.harness.paths import PLUGIN
 from tests.harness.slurm_conf import slurm_plugin_dir
 
+# what of the environment sacct keeps: its path, and a sanitizer if the tests run with one
+KEPT = {name: os.environ[name] for name in ("PATH", "LD_PRELOAD", "ASAN_OPTIONS") if name in os.environ}
 DAY = 1_700_006_400  # 2023-11-15T00:00:00Z
 RECORD: list[Any] = [
     1, 1001, None, None, None, None, None, 1000, 1001, "ada", "staff", "solve", "c1", "batch", "physics", "normal", 1,
@@ -65,7 +67,7 @@ class Sacct:
         )
         return subprocess.run(
             ["sacct", "-c", *args], capture_output=True, text=True, timeout=30, check=False,
-            env={"PATH": os.environ["PATH"], "SLURM_CONF": str(self.conf), "TZ": tz, **env},
+            env={**KEPT, "SLURM_CONF": str(self.conf), "TZ": tz, **env},
         )  # fmt: skip
 
     def row(self, blob: bytes, columns: str, **env: str) -> list[str]:
