@@ -17,7 +17,7 @@ import pytest
 from slurmjcd import protocol, spoolfile
 from tests.faults import oracle
 from tests.faults.feeder import Feeder
-from tests.faults.shim import Entry, Shim
+from tests.faults.shim import Entry, Op, Shim
 from tests.faults.test_spool_disk import NO_REDIS, start
 from tests.harness import Daemon, wait_until
 
@@ -68,6 +68,8 @@ def disk_after(entries: list[Entry], chance: random.Random) -> dict[str, bytearr
     synced: dict[str, bytearray] = {}
     pending: dict[str, list[Entry]] = {}
     for entry in entries:
+        if entry.op == "S" and entry.result < 0:
+            pending.pop(entry.path, None)  # its pages are clean now, yet never reached the disk
         if entry.result < 0:
             continue
         if entry.op == "R":
@@ -130,3 +132,31 @@ def test_what_was_acknowledged_survives_power_loss_at_any_call(
         assert watermark == len(found), "the source's watermark and its records disagree"
         for file in directory.iterdir():
             file.unlink()
+
+
+@pytest.mark.faults_fast
+@pytest.mark.parametrize("nth", [2, 3, 5])
+def test_a_failed_fsync_is_not_tried_again_but_written_anew(rundir: Path, stopper: ExitStack, nth: int) -> None:
+    """After it every page it covered counts as clean: only writing them again brings them to the disk."""
+    shim = Shim(rundir / "shim", "/spool.db", traced=True)
+    daemon = Daemon(rundir / "jc", redis_address=NO_REDIS, settings={"daemon": {"roles": ["ingest"]}}, env=shim.env)
+    stopper.callback(daemon.stop)
+    start(daemon)
+    with Feeder(daemon.ingest_socket) as feeder:
+        feeder.feed(RECORDS)
+        feeder.wait_acked()
+        shim.fail(Op.SYNC, nth=nth, times=2)
+        for _ in range(10):
+            feeder.feed(RECORDS)
+            feeder.wait_acked()
+        entries = list(shim.entries())
+    assert any(entry.op == "S" and entry.result < 0 for entry in entries), "no sync failed"
+    daemon.kill()
+    spool = rundir / "spool.db"
+    for path, data in disk_after(entries, random.Random(nth)).items():
+        if not path.endswith("-shm"):
+            (rundir / Path(path).name).write_bytes(data)
+    database, _ = spoolfile.open_file(spool)
+    database.close()
+    verdict = oracle.compare(feeder.job_ids(), oracle.spooled(spool))
+    assert verdict.good, verdict

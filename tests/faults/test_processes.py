@@ -7,10 +7,12 @@ import itertools
 import random
 import signal
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from tests.faults.driver import hold
+from tests.faults.shim import Shim
 from tests.faults.world import World
 from tests.harness import wait_until
 
@@ -103,4 +105,35 @@ def test_redis_stopped_acks_go_on(make_world: Callable[..., World]) -> None:
         lambda: b'"backlog_records": 3000' in world.daemon.get("/readyz")[1].encode(),
         what=lambda: f"3000 records in the spool: {world.daemon.get('/readyz')}",
     )
+    world.check()
+
+
+@pytest.mark.faults_fast
+def test_daemon_upgraded_under_load(make_world: Callable[..., World]) -> None:
+    """SIGTERM and a new process on the same spool, five times: each ends by itself, with status 0."""
+    world = make_world()
+    world.driver.start(4000, rate=1000)
+    for number in range(1, 6):
+        world.driver.wait_calls(300 * number)
+        assert world.daemon.stop() == 0
+        world.start_daemon()
+    world.check()
+
+
+@pytest.mark.faults_fast
+@pytest.mark.parametrize("years", [10, -10])
+def test_wall_clock_jumps_by_years(make_world: Callable[..., World], rundir: Path, years: int) -> None:
+    """Of slurmctld, daemon and Redis: no timer, no order and no retention of the spool hangs on it."""
+    shim = Shim(rundir / "shim", "nothing")
+    world = make_world(daemon_env=shim.env, settings={"spool": {"replay_s": 3600}})
+    world.driver.env = world.redis.process.env = shim.env
+    world.driver.start(3000, rate=1500)
+    world.driver.wait_calls(300)
+    shim.move_clock(years * 365 * 86_400)
+    world.driver.wait_calls(1000)
+    world.daemon.kill()
+    world.start_daemon()
+    shim.move_clock(0)
+    with world.redis.client() as client:
+        client.flushall()  # what was spooled before the jump must still be there to be sent again
     world.check()

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -162,3 +163,13 @@ def test_shim_writes_short_and_kills(rundir: Path) -> None:
     assert (rundir / "spool.db").read_bytes() == b"kept4"
     written = [(entry.result, entry.data) for entry in shim.entries() if entry.op == "W"]
     assert written == [(5, b"01234"), (4, b"kept")]
+
+
+def test_shim_moves_the_wall_clock_only(rundir: Path) -> None:
+    shim = Shim(rundir, "nothing")
+    shim.move_clock(10 * 365 * 86400)
+    program = "import time; print(int(time.time()), int(time.monotonic()))"
+    done = subprocess.run([sys.executable, "-c", program], env=shim.env, capture_output=True, text=True, check=True)
+    wall, monotonic = map(int, done.stdout.split())
+    assert abs(wall - time.time() - 10 * 365 * 86400) < 60
+    assert abs(monotonic - time.monotonic()) < 60

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Loaded with LD_PRELOAD: makes a program's disk fail, at the call and in the
- * way that a test asks for while the program runs.
+ * way that a test asks for while the program runs, and moves its wall clock.
  *
  * FAULTSHIM_CONTROL  a file of struct control, shared with the test
  * FAULTSHIM_PATHS    parts of paths, separated by ':'; calls on files whose
@@ -26,6 +26,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
 #include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
@@ -46,6 +47,7 @@ struct fault {
 
 struct control {
     struct fault faults[OP_COUNT];
+    _Atomic int64_t clock_s; /* added to the wall clock; timers stay as they are */
 };
 
 static struct control *control;
@@ -448,4 +450,36 @@ int open64(const char *path, int flags, ...)
 {
     OPEN_MODE(flags)
     return faulty_open(path, flags, mode);
+}
+
+/* ---- the wall clock ---- */
+
+int clock_gettime(clockid_t id, struct timespec *now)
+{
+    int rc = (int) syscall(SYS_clock_gettime, id, now);
+
+    if (!rc && control && (id == CLOCK_REALTIME || id == CLOCK_REALTIME_COARSE))
+        now->tv_sec += control->clock_s;
+    return rc;
+}
+
+int gettimeofday(struct timeval *restrict now, void *restrict zone)
+{
+    struct timespec precise;
+
+    (void) zone;
+    clock_gettime(CLOCK_REALTIME, &precise);
+    now->tv_sec = precise.tv_sec;
+    now->tv_usec = precise.tv_nsec / 1000;
+    return 0;
+}
+
+time_t time(time_t *now)
+{
+    struct timespec precise;
+
+    clock_gettime(CLOCK_REALTIME, &precise);
+    if (now)
+        *now = precise.tv_sec;
+    return precise.tv_sec;
 }
