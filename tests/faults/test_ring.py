@@ -63,7 +63,12 @@ def test_reconfigure_leaves_two_plugins_alive_for_a_while(make_world: Callable[.
     world.driver.wait_calls(500)
     world.driver.start(2500, rate=1500)
     assert old.running, "the two did not overlap"
+    world.daemon.stop()
     assert old.wait(30) == 0
+    world.driver.wait_calls(5000)
+    world.revive()
+    # by the new process, which adopts the ring: no further one opens it
+    wait_until(lambda: world.stored_count() == 5000, what="the old one's records, from the ring it left")
     world.check()
 
 
