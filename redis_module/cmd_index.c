@@ -44,7 +44,7 @@ static int store(RedisModuleCtx *ctx, RedisModuleString *prefix,
     if (why)
         return jc_reply_error(ctx, "BADRECORD 0 %s", why);
     jc_putter_init(&p, ctx, jc_arg(prefix));
-    why = jc_putter_prepare(&p, rec.number[JC_FIELD_END].value);
+    why = jc_putter_prepare(&p, &rec);
     if (!why)
         jc_putter_store(&p, &rec, ttl);
     jc_putter_done(&p);

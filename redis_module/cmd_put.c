@@ -148,7 +148,7 @@ static bool prepare(struct jc_putter *p, const struct put_args *a)
             jc_reply_error(p->ctx, "BADRECORD %zu %s", i, why);
             return false;
         }
-        why = jc_putter_prepare(p, rec->number[JC_FIELD_END].value);
+        why = jc_putter_prepare(p, rec);
         if (why) {
             RedisModule_ReplyWithError(p->ctx, why);
             return false;

@@ -9,6 +9,7 @@ struct jc_put_target {
     struct jc_segment *s; /* NULL: the key is empty */
     uint64_t expires;     /* of the segment when it was opened */
     bool changed;
+    uint32_t unchecked;   /* records since the segment was found not full */
 };
 
 void jc_putter_init(struct jc_putter *p, RedisModuleCtx *ctx,
@@ -80,34 +81,53 @@ static struct jc_segment *peek(struct jc_putter *p, int64_t day)
     return t.s ? add_target(p, i, t)->s : NULL;
 }
 
-const char *jc_putter_prepare(struct jc_putter *p, uint64_t end)
+/* A segment is called full long before so many records would matter. */
+#define CHECK_EVERY 1024
+
+const char *jc_putter_prepare(struct jc_putter *p, const struct jc_record *rec)
 {
-    struct jc_put_target *t = target_of(p, jc_day_of(end));
+    int64_t day = jc_day_of(rec->number[JC_FIELD_END].value);
+    struct jc_put_target *t = target_of(p, day);
 
     if (!t)
         return "WRONGTYPE a segment's key holds another kind of value";
-    if (t->s && jc_segment_full(t->s))
+    if (!t->s)
+        return NULL;
+    if (!(t->unchecked++ % CHECK_EVERY) && jc_segment_full(t->s))
         return "ERR the segment of a record's day is full";
+    jc_segment_expect(t->s, (uint32_t)rec->number[JC_FIELD_JOB_ID].value);
     return NULL;
 }
 
-/* The days that can hold another report of rec's run: it ended no earlier than
- * it started, except in segments that know of clocks that went back. */
+/* The first day that can hold another report of rec's run: it ended no earlier
+ * than it started, unless clocks went back. */
+static int64_t first_day_of(const struct jc_record *rec)
+{
+    uint64_t since = rec->number[JC_FIELD_SUBMIT].value;
+
+    if (jc_segment_backward_seen())
+        return 0;
+    if (rec->number[JC_FIELD_START].value > since)
+        since = rec->number[JC_FIELD_START].value;
+    return jc_day_of(since);
+}
+
 static bool may_hold(const struct jc_segment *s, const struct jc_record *rec)
 {
     uint64_t id = rec->number[JC_FIELD_JOB_ID].value;
-    uint64_t since = rec->number[JC_FIELD_SUBMIT].value;
 
-    if (rec->number[JC_FIELD_START].value > since)
-        since = rec->number[JC_FIELD_START].value;
-    return id >= s->lowest_id && id <= s->highest_id &&
-           (s->backward || s->day >= jc_day_of(since));
+    return id >= s->lowest_id && id <= s->highest_id;
 }
 
 static void note_day(struct jc_putter *p, int64_t day)
 {
+    size_t i = p->days;
+
     p->day = jc_host.resize(p->day, (p->days + 1) * sizeof(*p->day));
-    p->day[p->days++] = day;
+    for (; i > 0 && p->day[i - 1] > day; i--)
+        p->day[i] = p->day[i - 1];
+    p->day[i] = day;
+    p->days++;
 }
 
 /* The days are asked for once a batch; nobody else adds any meanwhile. */
@@ -132,10 +152,11 @@ static bool displace(struct jc_putter *p, const struct jc_record *rec,
                      uint64_t *ttl)
 {
     int64_t own = jc_day_of(rec->number[JC_FIELD_END].value);
+    int64_t first = first_day_of(rec);
 
     note_days(p);
-    for (size_t i = 0; i < p->days; i++) {
-        int64_t day = p->day[i];
+    for (size_t i = p->days; i > 0 && p->day[i - 1] >= first; i--) {
+        int64_t day = p->day[i - 1];
         struct jc_segment *s;
         struct jc_put_target *t;
         struct jc_place place;

@@ -14,7 +14,7 @@ struct jc_putter {
     struct jc_put_target *target; /* sorted by day */
     size_t targets;
     size_t room;
-    int64_t *day;     /* of every segment there may be; NULL: not asked yet */
+    int64_t *day;     /* sorted, of every segment there may be; NULL: not asked yet */
     size_t days;
     long long stored; /* new, or replaced an earlier report */
 };
@@ -22,9 +22,10 @@ struct jc_putter {
 void jc_putter_init(struct jc_putter *p, RedisModuleCtx *ctx,
                     struct jc_slice prefix);
 
-/* Makes sure that a job that ended then can be stored. NULL, or an error that
- * names what stands in the way; nothing has been changed then. */
-const char *jc_putter_prepare(struct jc_putter *p, uint64_t end);
+/* Makes sure that rec can be stored. NULL, or an error that names what stands
+ * in the way; nothing has been changed then. */
+const char *jc_putter_prepare(struct jc_putter *p,
+                              const struct jc_record *rec);
 
 /* Stores a record whose end was prepared. ttl: seconds, 0 = for ever. */
 void jc_putter_store(struct jc_putter *p, const struct jc_record *rec,

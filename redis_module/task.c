@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 #include "task.h"
 
+#include <errno.h>
+#include <string.h>
+#include <sys/eventfd.h>
 #include <time.h>
 
 #define SLICE_US 2500        /* of work, then others have their turn */
@@ -10,7 +13,23 @@ struct task {
     const struct jc_task_kind *kind;
     void *data;
     RedisModuleBlockedClient *client;
+    int db;
+    struct task *next;
 };
+
+/* Tasks that wait for their next slice, in turn. */
+static struct task *first, **end = &first;
+
+/*
+ * A timer that is made anew by its own callback lets a millisecond pass. One
+ * made by a file event fires in the same turn of the event loop, so there is a
+ * descriptor that is always readable, listened to while tasks wait. The slice
+ * itself has to run in a timer: Redis sends on only there what a look at an
+ * expired key deletes.
+ */
+static int bell = -1;
+static RedisModuleCtx *bell_ctx;
+static bool armed; /* the timer is set */
 
 static int64_t now_us(void)
 {
@@ -53,14 +72,52 @@ static void free_task(RedisModuleCtx *ctx, void *data)
     RedisModule_Free(t);
 }
 
+static void enqueue(struct task *t)
+{
+    t->next = NULL;
+    *end = t;
+    end = &t->next;
+}
+
 static void slice(RedisModuleCtx *ctx, void *data)
 {
-    struct task *t = data;
+    struct task *t = first;
 
+    (void)data;
+    armed = false;
+    first = t->next;
+    if (!first)
+        end = &first;
+    RedisModule_SelectDb(ctx, t->db);
     if (run_for(ctx, t->kind, t->data, SLICE_US))
         RedisModule_UnblockClient(t->client, t);
     else
-        RedisModule_CreateTimer(ctx, 0, slice, t);
+        enqueue(t);
+    if (!first)
+        RedisModule_EventLoopDel(bell, REDISMODULE_EVENTLOOP_READABLE);
+}
+
+static void on_bell(int fd, void *user_data, int mask)
+{
+    (void)fd;
+    (void)user_data;
+    (void)mask;
+    if (armed)
+        return;
+    armed = true;
+    RedisModule_CreateTimer(bell_ctx, 0, slice, NULL);
+}
+
+/* False when the server can't take another event; errno says why. */
+static bool ring(RedisModuleCtx *ctx)
+{
+    if (!bell_ctx)
+        bell_ctx = RedisModule_GetDetachedThreadSafeContext(ctx);
+    if (bell < 0)
+        bell = eventfd(1, EFD_CLOEXEC | EFD_NONBLOCK);
+    return bell >= 0 &&
+           RedisModule_EventLoopAdd(bell, REDISMODULE_EVENTLOOP_READABLE,
+                                    on_bell, NULL) == REDISMODULE_OK;
 }
 
 int jc_task_run(RedisModuleCtx *ctx, const struct jc_task_kind *kind,
@@ -74,6 +131,11 @@ int jc_task_run(RedisModuleCtx *ctx, const struct jc_task_kind *kind,
                                                    : UNBLOCKABLE_US);
     struct task *t;
 
+    if (!done && blockable && !first && !ring(ctx)) {
+        RedisModule_Log(ctx, "warning", "slurm_jobcomp: no file descriptor to "
+                        "go on with: %s", strerror(errno));
+        blockable = false;
+    }
     if (done || !blockable) {
         kind->reply(ctx, data, !done);
         kind->free(data);
@@ -82,8 +144,9 @@ int jc_task_run(RedisModuleCtx *ctx, const struct jc_task_kind *kind,
     t = RedisModule_Calloc(1, sizeof(*t));
     t->kind = kind;
     t->data = data;
+    t->db = RedisModule_GetSelectedDb(ctx);
     t->client = RedisModule_BlockClient(ctx, reply_unblocked, NULL, free_task,
                                         0);
-    RedisModule_CreateTimer(ctx, 0, slice, t);
+    enqueue(t);
     return REDISMODULE_OK;
 }

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Long work in slices: the first slice runs inside the command; if that was not
- * enough the client is blocked and the rest runs from a timer, so that Redis
- * serves everybody else in between. Where blocking is not possible (MULTI,
- * scripts) the work goes on in one piece up to a bound.
+ * enough the client is blocked and the rest runs from the event loop, a slice a
+ * turn, so that Redis serves everybody else in between. Where blocking is not
+ * possible (MULTI, scripts) the work goes on in one piece up to a bound.
  */
 #ifndef SLURMJCD_TASK_H
 #define SLURMJCD_TASK_H

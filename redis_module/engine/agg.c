@@ -39,6 +39,10 @@ void jc_agg_free(struct jc_agg *a)
         jc_host.free(a->group);
     if (a->local)
         jc_host.free(a->local);
+    if (a->direct)
+        jc_host.free(a->direct);
+    if (a->columns)
+        jc_host.free(a->columns);
     *a = (struct jc_agg){0};
 }
 
@@ -155,17 +159,67 @@ static struct jc_agg_group *find_group(struct jc_agg *a,
     return &a->group[group];
 }
 
+/* ---- one key with few codes: no hashing ---- */
+
+#define DIRECT_MAX 65536
+
+/* Turns to another segment. */
+static void bind(struct jc_agg *a, const struct jc_segment *s)
+{
+    const struct jc_agg_key *k = &a->key[0];
+    uint32_t codes = 0;
+
+    a->serial = s->serial;
+    a->locals = 0;
+    if (a->local)
+        memset(a->local, 0, a->slots * sizeof(*a->local));
+    if (!a->key[1].by && k->by == JC_AGG_NUMBER)
+        codes = 256;
+    else if (!a->key[1].by && k->by == JC_AGG_STRING &&
+             s->dict[k->col].count < DIRECT_MAX)
+        codes = s->dict[k->col].count + 1;
+    if (codes > a->directs)
+        a->direct = jc_host.resize(a->direct, codes * sizeof(*a->direct));
+    a->directs = codes;
+    if (codes)
+        memset(a->direct, 0, codes * sizeof(*a->direct));
+}
+
+/* The place of a code in direct. */
+static uint64_t direct_of(const struct jc_agg_key *k, uint64_t code)
+{
+    return k->by == JC_AGG_STRING ? (code + 1) >> 1 : code;
+}
+
+static struct jc_agg_group *group_at(struct jc_agg *a,
+                                     const struct jc_segment *s, uint64_t k0,
+                                     uint64_t k1)
+{
+    uint64_t at = direct_of(&a->key[0], k0);
+    uint32_t group;
+
+    if (at >= a->directs) /* none, or the dictionary has grown */
+        return find_group(a, s, (uint64_t[2]){k0, k1});
+    if (a->direct[at])
+        return &a->group[a->direct[at] - 1];
+    group = group_of(a, s, (uint64_t[2]){k0, k1});
+    if (group == JC_DICT_NONE)
+        return NULL;
+    a->direct[at] = group + 1;
+    return &a->group[group];
+}
+
 /* ---- rows ---- */
 
-struct columns {
+struct jc_agg_columns {
     uint64_t key[2][JC_BLOCK_ROWS];
-    uint64_t submit[JC_BLOCK_ROWS], eligible[JC_BLOCK_ROWS];
     uint64_t start[JC_BLOCK_ROWS], end[JC_BLOCK_ROWS];
+    uint64_t wait[JC_BLOCK_ROWS], run[JC_BLOCK_ROWS];
     uint64_t nodes[JC_BLOCK_ROWS], cpus[JC_BLOCK_ROWS];
 };
 
-static void load(struct columns *c, const struct jc_agg *a,
-                 const struct jc_block *b)
+static void load_keys(struct jc_agg_columns *c, const struct jc_agg *a,
+                      const struct jc_block *b)
 {
     for (unsigned i = 0; i < 2; i++) {
         const struct jc_agg_key *k = &a->key[i];
@@ -174,56 +228,99 @@ static void load(struct columns *c, const struct jc_agg *a,
             memset(c->key[i], 0, b->rows * sizeof(uint64_t));
             continue;
         }
+        if (k->by == JC_AGG_TIME &&
+            b->lo[k->col] / k->step == b->hi[k->col] / k->step) {
+            for (uint32_t r = 0; r < b->rows; r++)
+                c->key[i][r] = b->lo[k->col] - b->lo[k->col] % k->step;
+            continue;
+        }
         jc_block_column(b, k->col, c->key[i]);
         for (uint32_t r = 0; k->by == JC_AGG_TIME && r < b->rows; r++)
             c->key[i][r] -= c->key[i][r] % k->step;
     }
-    jc_block_column(b, JC_FIELD_SUBMIT, c->submit);
-    jc_block_column(b, JC_FIELD_ELIGIBLE, c->eligible);
-    jc_block_column(b, JC_FIELD_START, c->start);
-    jc_block_column(b, JC_FIELD_END, c->end);
-    jc_block_column(b, JC_FIELD_NODE_COUNT, c->nodes);
-    jc_block_column(b, JC_FIELD_CPU_COUNT, c->cpus);
 }
 
-static void add_row(struct jc_agg_group *g, const struct columns *c,
+/* b - a, 0 when that is negative. */
+static uint64_t since(uint64_t a, uint64_t b)
+{
+    return b > a ? b - a : 0;
+}
+
+/* Seconds waited and run. The loops over whole columns have no branches, so
+ * that the compiler makes vectors of them. */
+static void load_seconds(struct jc_agg_columns *c, const struct jc_block *b)
+{
+    uint64_t *restrict wait = c->wait, *restrict run = c->run;
+    const uint64_t *restrict start = c->start, *restrict end = c->end;
+
+    jc_block_column(b, JC_FIELD_START, c->start);
+    jc_block_column(b, JC_FIELD_END, c->end);
+    jc_block_column(b, JC_FIELD_ELIGIBLE, c->wait);
+    if (!b->lo[JC_FIELD_ELIGIBLE]) { /* then it waited since it was submitted */
+        jc_block_column(b, JC_FIELD_SUBMIT, c->run);
+        for (uint32_t i = 0; i < b->rows; i++)
+            wait[i] = wait[i] ? wait[i] : run[i];
+    }
+    if (b->lo[JC_FIELD_START]) {
+        for (uint32_t i = 0; i < b->rows; i++) {
+            wait[i] = since(wait[i], start[i]);
+            run[i] = since(start[i], end[i]);
+        }
+        return;
+    }
+    for (uint32_t i = 0; i < b->rows; i++) {
+        wait[i] = since(wait[i], start[i] ? start[i] : end[i]);
+        run[i] = start[i] ? since(start[i], end[i]) : 0;
+    }
+}
+
+static void add_row(struct jc_agg_group *g, const struct jc_agg_columns *c,
                     uint32_t i)
 {
-    uint64_t since = c->eligible[i] ? c->eligible[i] : c->submit[i];
-    uint64_t until = c->start[i] ? c->start[i] : c->end[i];
-    uint64_t run = c->start[i] && c->end[i] > c->start[i]
-                       ? c->end[i] - c->start[i] : 0;
-
     g->jobs++;
-    g->wait_seconds += until > since ? until - since : 0;
-    g->run_seconds += run;
-    if (c->nodes[i])
-        g->node_seconds += (unsigned __int128)run * (c->nodes[i] - 1);
-    if (c->cpus[i])
-        g->cpu_seconds += (unsigned __int128)run * (c->cpus[i] - 1);
+    g->wait_seconds += c->wait[i];
+    g->run_seconds += c->run[i];
+    g->node_seconds += (unsigned __int128)c->run[i] * c->nodes[i];
+    g->cpu_seconds += (unsigned __int128)c->run[i] * c->cpus[i];
+}
+
+static void add_rows(struct jc_agg *a, const struct jc_segment *s,
+                     uint32_t rows, const uint8_t *match)
+{
+    const struct jc_agg_columns *c = a->columns;
+    struct jc_agg_group *g = NULL;
+    uint32_t last = 0; /* the row g is of: neighbours are alike */
+
+    for (uint32_t i = 0; i < rows && !a->full; i++) {
+        if (!match[i])
+            continue;
+        if (!g || c->key[0][i] != c->key[0][last] ||
+            c->key[1][i] != c->key[1][last])
+            g = group_at(a, s, c->key[0][i], c->key[1][i]);
+        last = i;
+        if (g)
+            add_row(g, c, i);
+    }
 }
 
 void jc_agg_block(struct jc_agg *a, const struct jc_segment *s,
                   const struct jc_block *b, const uint8_t *match)
 {
-    struct columns c;
+    struct jc_agg_columns *c = a->columns;
 
-    if (a->serial != s->serial) {
-        a->serial = s->serial;
-        a->locals = 0;
-        if (a->local)
-            memset(a->local, 0, a->slots * sizeof(*a->local));
+    if (!c)
+        c = a->columns = jc_host.alloc(sizeof(*c));
+    if (a->serial != s->serial)
+        bind(a, s);
+    load_keys(c, a, b);
+    load_seconds(c, b);
+    jc_block_column(b, JC_FIELD_NODE_COUNT, c->nodes);
+    jc_block_column(b, JC_FIELD_CPU_COUNT, c->cpus);
+    for (uint32_t i = 0; i < b->rows; i++) { /* codes are numbers + 1 */
+        c->nodes[i] -= c->nodes[i] > 0;
+        c->cpus[i] -= c->cpus[i] > 0;
     }
-    load(&c, a, b);
-    for (uint32_t i = 0; i < b->rows && !a->full; i++) {
-        struct jc_agg_group *g;
-
-        if (!match[i])
-            continue;
-        g = find_group(a, s, (uint64_t[2]){c.key[0][i], c.key[1][i]});
-        if (g)
-            add_row(g, &c, i);
-    }
+    add_rows(a, s, b->rows, match);
 }
 
 /* ---- order ---- */

@@ -28,6 +28,7 @@ struct jc_agg_group {
 };
 
 struct jc_agg_local;
+struct jc_agg_columns;
 
 struct jc_agg {
     struct jc_agg_key key[2];
@@ -37,6 +38,9 @@ struct jc_agg {
     uint64_t serial;            /* of the segment that local is about */
     struct jc_agg_local *local; /* hash table: two codes -> group */
     uint32_t locals, slots;
+    uint32_t *direct;           /* one small key: code -> group + 1, or NULL */
+    uint32_t directs;           /* codes it has room for */
+    struct jc_agg_columns *columns; /* of the block at hand */
     bool full;                  /* JC_AGG_GROUPS_MAX was reached */
 };
 

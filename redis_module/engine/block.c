@@ -112,11 +112,13 @@ void jc_block_remove(struct jc_block *b, uint32_t at)
     b->rows--;
     memmove(row_at(b, at), row_at(b, at) + JC_COLS,
             (b->rows - at) * ROW_BYTES);
+    b->loose = true;
 }
 
 void jc_block_set(struct jc_block *b, uint32_t at, unsigned col, uint64_t code)
 {
     row_at(b, at)[col] = code;
+    b->loose = true;
     if (code < b->lo[col])
         b->lo[col] = code;
     if (code > b->hi[col])
@@ -141,6 +143,7 @@ void jc_block_split(struct jc_block *b, uint32_t at, struct jc_block *to)
     memcpy(to->open, row_at(b, at), rows * ROW_BYTES);
     to->rows = rows;
     b->rows = at;
+    b->loose = true;
     for (uint32_t i = 0; i < rows; i++) {
         move_strings(to, row_at(to, i), &b->heap);
         widen(to, row_at(to, i));
@@ -170,15 +173,30 @@ static void tidy_heap(struct jc_block *b)
     jc_heap_free(&old);
 }
 
+/* Makes lo and hi of one column as narrow as they can be. */
+static void narrow(struct jc_block *b, unsigned col)
+{
+    uint64_t lo = UINT64_MAX, hi = 0;
+
+    for (uint32_t i = 0; i < b->rows; i++) {
+        uint64_t code = row_at(b, i)[col];
+
+        lo = code < lo ? code : lo;
+        hi = code > hi ? code : hi;
+    }
+    b->lo[col] = lo;
+    b->hi[col] = hi;
+}
+
 void jc_block_seal(struct jc_block *b)
 {
     if (b->sealed || !b->rows)
         return;
     tidy_heap(b);
-    memset(b->lo, 0xff, sizeof(b->lo));
-    memset(b->hi, 0, sizeof(b->hi));
-    for (uint32_t i = 0; i < b->rows; i++)
-        widen(b, row_at(b, i));
+    for (unsigned col = 0; col < JC_COLS; col++)
+        if (b->loose || jc_column_has_heap(col))
+            narrow(b, col);
+    b->loose = false;
     b->sealed = jc_sealed_new(b->open, b->rows, b->lo, b->hi, &b->heap);
     jc_heap_free(&b->heap);
     jc_host.free(b->open);

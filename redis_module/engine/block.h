@@ -9,7 +9,7 @@
 
 #include "sealed.h"
 
-#define JC_BLOCK_ROWS 1024
+#define JC_BLOCK_ROWS JC_SEALED_ROWS
 #define JC_BLOCK_HEAP 1048576 /* bytes of strings that fill a block too */
 
 struct jc_block {
@@ -19,6 +19,7 @@ struct jc_block {
     uint64_t *open;  /* rows * JC_COLS codes, row by row; NULL when sealed */
     struct jc_heap heap;      /* when open; a code's string is code / 2 - 1 */
     struct jc_sealed *sealed; /* NULL when open */
+    bool loose;               /* lo and hi may be wider than the rows */
     uint64_t lo[JC_COLS], hi[JC_COLS];
 };
 

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 #include "dict.h"
 
-#include "hash.h"
-
 #define CHUNK_MAX UINT32_C(65536) /* offsets have 16 bits */
 #define CHUNK_MIN UINT32_C(64)
 #define CHUNKS_MAX UINT32_C(65535)
 #define IDS_MAX UINT32_C(0xfffffe) /* id + 1 has 24 bits in a slot */
 #define SLOT_ID UINT32_C(0xffffff)
+#define AT_ONCE 4096 /* ids that move to a larger table in one go */
+#define A_STEP 8     /* and how many with each string, when there are more */
 
 void jc_dict_free(struct jc_dict *d)
 {
@@ -19,6 +19,8 @@ void jc_dict_free(struct jc_dict *d)
         jc_host.free(d->ref);
     if (d->slot)
         jc_host.free(d->slot);
+    if (d->old)
+        jc_host.free(d->old);
     *d = (struct jc_dict){0};
 }
 
@@ -42,11 +44,6 @@ struct jc_slice jc_dict_get(const struct jc_dict *d, uint32_t id)
     return (struct jc_slice){(const char *)p, n};
 }
 
-static uint64_t hash_of(struct jc_slice s)
-{
-    return jc_hash_bytes(s.p, s.n, jc_host.hash_seed);
-}
-
 static bool holds(const struct jc_dict *d, uint32_t id, struct jc_slice s)
 {
     struct jc_slice have = jc_dict_get(d, id);
@@ -54,66 +51,106 @@ static bool holds(const struct jc_dict *d, uint32_t id, struct jc_slice s)
     return have.n == s.n && !memcmp(have.p, s.p, s.n);
 }
 
-/* The slot of s or the free one it would take. */
-static uint32_t *slot_of(const struct jc_dict *d, struct jc_slice s,
-                         uint64_t hash)
+bool jc_dict_is_last(const struct jc_dict *d, struct jc_slice s)
 {
-    uint32_t mask = d->slots - 1, at = (uint32_t)hash & mask;
-    uint32_t tag = (uint32_t)(hash >> 56) << 24;
-
-    for (; d->slot[at]; at = (at + 1) & mask)
-        if (((d->slot[at] ^ tag) & ~SLOT_ID) == 0 &&
-            holds(d, (d->slot[at] & SLOT_ID) - 1, s))
-            break;
-    return &d->slot[at];
+    return d->count && holds(d, d->last, s);
 }
 
-uint32_t jc_dict_find(const struct jc_dict *d, struct jc_slice s)
+static uint32_t tag_of(uint64_t hash)
+{
+    return (uint32_t)(hash >> 56) << 24;
+}
+
+/* The slot of s or the free one it would take. */
+static uint32_t *slot_of(const struct jc_dict *d, uint32_t *slot,
+                         uint32_t slots, struct jc_slice s, uint64_t hash)
+{
+    uint32_t mask = slots - 1, at = (uint32_t)hash & mask;
+    uint32_t tag = tag_of(hash);
+
+    for (; slot[at]; at = (at + 1) & mask)
+        if (((slot[at] ^ tag) & ~SLOT_ID) == 0 &&
+            holds(d, (slot[at] & SLOT_ID) - 1, s))
+            break;
+    return &slot[at];
+}
+
+uint32_t jc_dict_find_hashed(const struct jc_dict *d, struct jc_slice s,
+                             uint64_t hash)
 {
     uint32_t slot;
 
     if (!d->slots)
         return JC_DICT_NONE;
-    slot = *slot_of(d, s, hash_of(s));
+    slot = *slot_of(d, d->slot, d->slots, s, hash);
+    if (!slot && d->old)
+        slot = *slot_of(d, d->old, d->olds, s, hash);
     return slot ? (slot & SLOT_ID) - 1 : JC_DICT_NONE;
+}
+
+uint32_t jc_dict_find(const struct jc_dict *d, struct jc_slice s)
+{
+    return jc_dict_find_hashed(d, s, jc_dict_hash(s));
 }
 
 uint32_t jc_dict_alike(const struct jc_dict *d, struct jc_slice s,
                        uint32_t *state)
 {
-    uint64_t hash = hash_of(s);
-    uint32_t tag = (uint32_t)(hash >> 56) << 24;
+    uint64_t hash = jc_dict_hash(s);
+    uint32_t tag = tag_of(hash), slot;
 
     while (*state < d->slots) {
-        uint32_t slot = d->slot[((uint32_t)hash + *state) & (d->slots - 1)];
+        slot = d->slot[((uint32_t)hash + *state) & (d->slots - 1)];
+        *state = slot ? *state + 1 : d->slots;
+        if (slot && ((slot ^ tag) & ~SLOT_ID) == 0)
+            return (slot & SLOT_ID) - 1;
+    }
+    while (d->old && *state - d->slots < d->olds) {
+        uint32_t at = (uint32_t)hash + (*state - d->slots);
 
+        slot = d->old[at & (d->olds - 1)];
         if (!slot)
             break;
         ++*state;
-        if (((slot ^ tag) & ~SLOT_ID) == 0)
+        if (((slot ^ tag) & ~SLOT_ID) == 0 && (slot & SLOT_ID) > d->moved)
             return (slot & SLOT_ID) - 1;
     }
     return JC_DICT_NONE;
 }
 
-static void grow_slots(struct jc_dict *d)
+/* Moves up to n ids into the larger table. */
+static void move(struct jc_dict *d, uint32_t n, uint32_t below)
 {
-    uint32_t slots = d->slots ? d->slots * 2 : 8, mask = slots - 1;
-    uint32_t *slot = jc_host.alloc(slots * sizeof(*slot));
+    uint32_t mask = d->slots - 1;
 
-    memset(slot, 0, slots * sizeof(*slot));
-    for (uint32_t id = 0; id < d->count; id++) {
-        uint64_t hash = hash_of(jc_dict_get(d, id));
+    for (; n > 0 && d->moved < below; n--) {
+        uint32_t id = d->moved++;
+        uint64_t hash = jc_dict_hash(jc_dict_get(d, id));
         uint32_t at = (uint32_t)hash & mask;
 
-        while (slot[at])
+        while (d->slot[at])
             at = (at + 1) & mask;
-        slot[at] = (uint32_t)(hash >> 56) << 24 | (id + 1);
+        d->slot[at] = tag_of(hash) | (id + 1);
     }
-    if (d->slot)
-        jc_host.free(d->slot);
-    d->slot = slot;
-    d->slots = slots;
+    if (d->moved < below)
+        return;
+    if (d->old)
+        jc_host.free(d->old);
+    d->old = NULL;
+}
+
+static void grow_slots(struct jc_dict *d)
+{
+    if (d->old)
+        move(d, UINT32_MAX, d->to_move);
+    d->old = d->slot;
+    d->olds = d->slots;
+    d->slots = d->slots ? d->slots * 2 : 8;
+    d->slot = jc_host.alloc(d->slots * sizeof(*d->slot));
+    memset(d->slot, 0, d->slots * sizeof(*d->slot));
+    d->moved = 0;
+    d->to_move = d->count;
+    move(d, AT_ONCE, d->to_move);
 }
 
 /* Room for n bytes in the last chunk; chunks grow with the dictionary, so that
@@ -136,20 +173,27 @@ static void make_room(struct jc_dict *d, uint32_t n)
 
 uint32_t jc_dict_add(struct jc_dict *d, struct jc_slice s)
 {
+    if (jc_dict_is_last(d, s))
+        return d->last;
+    return jc_dict_add_hashed(d, s, jc_dict_hash(s));
+}
+
+uint32_t jc_dict_add_hashed(struct jc_dict *d, struct jc_slice s,
+                            uint64_t hash)
+{
     uint32_t *slot, n = length_bytes(s.n) + s.n;
-    uint64_t hash;
+    uint32_t have = jc_dict_find_hashed(d, s, hash);
     uint8_t *p;
 
-    if (d->count && holds(d, d->last, s))
-        return d->last;
-    hash = hash_of(s);
+    if (have != JC_DICT_NONE)
+        return d->last = have;
+    if (d->old)
+        move(d, A_STEP, d->to_move);
     if ((uint64_t)d->count * 4 >= (uint64_t)d->slots * 3)
         grow_slots(d);
-    slot = slot_of(d, s, hash);
-    if (*slot)
-        return d->last = (*slot & SLOT_ID) - 1;
     if (d->count >= IDS_MAX || d->chunks >= CHUNKS_MAX)
         return JC_DICT_NONE;
+    slot = slot_of(d, d->slot, d->slots, s, hash);
     make_room(d, n);
     if (d->used > 0xffff) { /* behind a large string: start a fresh chunk */
         d->room = d->used;
@@ -167,7 +211,7 @@ uint32_t jc_dict_add(struct jc_dict *d, struct jc_slice s)
     *p++ = (uint8_t)n;
     memcpy(p, s.p, s.n);
     d->last = d->count++;
-    *slot = (uint32_t)(hash >> 56) << 24 | d->count;
+    *slot = tag_of(hash) | d->count;
     return d->last;
 }
 
@@ -180,7 +224,7 @@ bool jc_dict_crowded(const struct jc_dict *d)
 size_t jc_dict_bytes(const struct jc_dict *d)
 {
     size_t bytes = jc_size_of(d->chunk) + jc_size_of(d->ref) +
-                   jc_size_of(d->slot);
+                   jc_size_of(d->slot) + jc_size_of(d->old);
 
     for (uint32_t i = 0; i < d->chunks; i++)
         bytes += jc_size_of(d->chunk[i]);

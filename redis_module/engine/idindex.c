@@ -77,6 +77,15 @@ int jc_idindex_next(const struct jc_idindex *x, uint32_t id, uint32_t *state,
     return 0;
 }
 
+void jc_idindex_expect(const struct jc_idindex *x, uint32_t id)
+{
+    uint32_t hash = jc_hash_id(id), p = part_of(hash);
+
+    if (x->part[p].slots)
+        __builtin_prefetch(
+            &x->part[p].slot[home_of(hash, x->part[p].slots)]);
+}
+
 void jc_idindex_add(struct jc_idindex *x, uint32_t id, uint32_t block)
 {
     uint32_t state = 0, have, p = part_of(jc_hash_id(id));

@@ -31,6 +31,9 @@ void jc_idindex_free(struct jc_idindex *x);
 /* Does nothing when the pair is there. */
 void jc_idindex_add(struct jc_idindex *x, uint32_t id, uint32_t block);
 
+/* Fetches what looking for id needs first. */
+void jc_idindex_expect(const struct jc_idindex *x, uint32_t id);
+
 void jc_idindex_remove(struct jc_idindex *x, uint32_t id, uint32_t block);
 
 /* Walks the blocks of id: *state starts at 0; false at the end. The index must

@@ -20,17 +20,47 @@ static size_t column_bytes(uint8_t bits, uint32_t n)
     return ((size_t)bits * n + 7) / 8;
 }
 
-static void pack_column(uint8_t *out, const uint64_t *rows, unsigned col,
-                        uint32_t n, uint64_t lo, uint8_t bits)
+/* Eight rows of a cache line's worth of columns are read together. */
+#define TILE 8
+
+/* Packs v[0 .. n) - lo, lowest bits first; bits is not 0. */
+static void pack_column(uint8_t *out, const uint64_t *v, uint32_t n,
+                        uint64_t lo, unsigned bits)
 {
-    size_t at = 0;
+    uint64_t word = 0;
+    unsigned fill = 0;
 
-    for (uint32_t i = 0; i < n && bits; i++, at += bits) {
-        uint64_t v = rows[(size_t)i * JC_COLS + col] - lo, have;
+    for (uint32_t i = 0; i < n; i++) {
+        uint64_t d = v[i] - lo;
 
-        memcpy(&have, out + at / 8, sizeof(have));
-        have |= bits == 64 ? v : v << (at & 7);
-        memcpy(out + at / 8, &have, sizeof(have));
+        word |= d << fill;
+        if (fill + bits < 64) {
+            fill += bits;
+            continue;
+        }
+        memcpy(out, &word, sizeof(word));
+        out += sizeof(word);
+        word = fill ? d >> (64 - fill) : 0;
+        fill = fill + bits - 64;
+    }
+    memcpy(out, &word, (fill + 7) / 8);
+}
+
+static void pack_columns(struct jc_sealed *s, const uint64_t *rows, uint32_t n,
+                         const uint64_t lo[JC_COLS])
+{
+    static uint64_t tile[TILE][JC_SEALED_ROWS];
+
+    for (unsigned from = 0; from < JC_COLS; from += TILE) {
+        unsigned cols = JC_COLS - from < TILE ? JC_COLS - from : TILE;
+
+        for (uint32_t i = 0; i < n; i++)
+            for (unsigned c = 0; c < cols; c++)
+                tile[c][i] = rows[(size_t)i * JC_COLS + from + c];
+        for (unsigned c = 0; c < cols; c++)
+            if (s->bits[from + c])
+                pack_column(s->data + s->at[from + c], tile[c], n,
+                            lo[from + c], s->bits[from + c]);
     }
 }
 
@@ -55,9 +85,7 @@ struct jc_sealed *jc_sealed_new(const uint64_t *rows, uint32_t n,
     s = jc_host.alloc(sizeof(*s) + bytes + jc_heap_packed_max(heap));
     *s = head;
     memset(s->data, 0, bytes);
-    for (unsigned col = 0; col < JC_COLS; col++)
-        pack_column(s->data + s->at[col], rows, col, n, lo[col],
-                    s->bits[col]);
+    pack_columns(s, rows, n, lo);
     s->heap_size = (uint32_t)jc_heap_pack(heap, s->data + bytes,
                                           jc_heap_packed_max(heap));
     return jc_host.resize(s, sizeof(*s) + bytes + s->heap_size);
@@ -74,6 +102,28 @@ uint64_t jc_sealed_code(const struct jc_sealed *s, uint64_t lo, unsigned col,
     if (bits == 64)
         return lo + v;
     return lo + (v >> (bit & 7) & ((UINT64_C(1) << bits) - 1));
+}
+
+/* With a constant number of bits the shifts are constant too. */
+static inline __attribute__((always_inline))
+void unpack(const uint8_t *data, const unsigned bits, uint64_t lo, uint32_t n,
+            uint64_t *restrict out)
+{
+    const uint64_t mask = bits == 64 ? UINT64_MAX
+                                     : (UINT64_C(1) << bits) - 1;
+    uint32_t i = 0;
+    uint64_t v;
+
+    for (; i + 8 <= n; i += 8, data += bits) {
+        for (unsigned j = 0; j < 8; j++) {
+            memcpy(&v, data + j * bits / 8, sizeof(v));
+            out[i + j] = lo + (v >> (j * bits & 7) & mask);
+        }
+    }
+    for (unsigned j = 0; i + j < n; j++) {
+        memcpy(&v, data + j * bits / 8, sizeof(v));
+        out[i + j] = lo + (v >> (j * bits & 7) & mask);
+    }
 }
 
 static void unpack_16(const uint8_t *data, uint64_t lo, uint32_t n,
@@ -102,35 +152,30 @@ void jc_sealed_column(const struct jc_sealed *s, uint64_t lo, unsigned col,
                       uint32_t n, uint64_t *restrict out)
 {
     const uint8_t *data = s->data + s->at[col];
-    unsigned bits = s->bits[col];
-    uint64_t mask = (UINT64_C(1) << (bits & 63)) - 1;
 
-    if (!bits) {
+#define CASE(bits) case bits: unpack(data, bits, lo, n, out); break
+    switch (s->bits[col]) {
+    case 0:
         for (uint32_t i = 0; i < n; i++)
             out[i] = lo;
-        return;
-    }
-    if (bits == 8) {
+        break;
+    case 8:
         for (uint32_t i = 0; i < n; i++)
             out[i] = lo + data[i];
-        return;
-    }
-    if (bits == 16) {
+        break;
+    case 16:
         unpack_16(data, lo, n, out);
-        return;
-    }
-    if (bits == 32) {
+        break;
+    case 32:
         unpack_32(data, lo, n, out);
-        return;
+        break;
+    CASE(1); CASE(2); CASE(3); CASE(4); CASE(5); CASE(6); CASE(9); CASE(10);
+    CASE(11); CASE(12); CASE(13); CASE(14); CASE(17); CASE(18); CASE(19);
+    CASE(20); CASE(21); CASE(22); CASE(23); CASE(24);
+    default:
+        unpack(data, s->bits[col], lo, n, out);
     }
-    if (bits == 64)
-        mask = UINT64_MAX;
-    for (uint32_t i = 0, bit = 0; i < n; i++, bit += bits) {
-        uint64_t v;
-
-        memcpy(&v, data + bit / 8, sizeof(v));
-        out[i] = lo + (v >> (bit & 7) & mask);
-    }
+#undef CASE
 }
 
 struct jc_slice jc_sealed_string(const struct jc_sealed *s, uint32_t i)

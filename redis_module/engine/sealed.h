@@ -10,6 +10,8 @@
 #include "columns.h"
 #include "heap.h"
 
+#define JC_SEALED_ROWS 1024 /* at most */
+
 struct jc_sealed {
     uint64_t serial;        /* no two share it: names unpacked heaps */
     uint8_t bits[JC_COLS];

@@ -65,6 +65,12 @@ bool jc_segment_find_run(const struct jc_segment *s,
 enum jc_put jc_segment_put(struct jc_segment *s, const struct jc_record *rec,
                            uint64_t ttl);
 
+/* Fetches what putting a job of that id needs first. */
+void jc_segment_expect(const struct jc_segment *s, uint32_t job_id);
+
+/* Was any segment of this process ever backward? */
+bool jc_segment_backward_seen(void);
+
 void jc_segment_remove(struct jc_segment *s, struct jc_place place);
 
 /* The record at place; its slices are good until the segment changes or a

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: MIT */
 /* How a record becomes a row of a segment. */
-#include "hash.h"
 #include "segment_inside.h"
 
 #include <string.h>
@@ -30,9 +29,8 @@ static void grow_seen(struct jc_segment *s)
 }
 
 /* Did the string come before? A dictionary is for strings that come again. */
-static bool seen_before(struct jc_segment *s, struct jc_slice str)
+static bool seen_before(struct jc_segment *s, uint64_t hash)
 {
-    uint64_t hash = jc_hash_bytes(str.p, str.n, jc_host.hash_seed);
     uint32_t tag = (uint32_t)(hash >> 32) | 1, *slot;
 
     if (s->rows >= s->seen_size && s->seen_size < SEEN_MAX)
@@ -46,24 +44,63 @@ static bool seen_before(struct jc_segment *s, struct jc_slice str)
 
 /* The code of a string in a row that b takes. */
 static uint64_t string_code(struct jc_segment *s, struct jc_block *b,
-                            unsigned col, struct jc_slice str)
+                            unsigned col, struct jc_slice str, uint64_t hash)
 {
     struct jc_dict *d = &s->dict[col];
     uint32_t id;
 
-    if (!str.p)
-        return 0;
     if (!jc_column_has_heap(col))
-        return jc_code_dict(jc_dict_add(d, str));
-    id = jc_dict_find(d, str);
+        return jc_code_dict(jc_dict_add_hashed(d, str, hash));
+    id = jc_dict_find_hashed(d, str, hash);
     if (id != JC_DICT_NONE)
         return jc_code_dict(id);
-    if (seen_before(s, str))
-        return jc_code_dict(jc_dict_add(d, str));
+    if (seen_before(s, hash))
+        return jc_code_dict(jc_dict_add_hashed(d, str, hash));
     return jc_block_add_string(b, str);
 }
 
+/* The codes of rec's strings. All hashes come first, so that the look-ups'
+ * memory is on its way when they need it. */
+static void string_codes(struct jc_segment *s, struct jc_block *b,
+                         const struct jc_record *rec, uint64_t row[JC_COLS])
+{
+    struct jc_slice str[JC_FIELD_COUNT];
+    uint64_t hash[JC_FIELD_COUNT];
+    unsigned todo[JC_FIELD_COUNT], n = 0;
+
+    for (unsigned col = 0; col < JC_FIELD_COUNT; col++) {
+        struct jc_dict *d = &s->dict[col];
+
+        if (!jc_column_is_string(col))
+            continue;
+        str[n] = string_of(rec, col);
+        if (!str[n].p) {
+            row[col] = 0;
+        } else if (jc_dict_is_last(d, str[n])) {
+            row[col] = jc_code_dict(d->last);
+        } else {
+            hash[n] = jc_dict_hash(str[n]);
+            jc_dict_expect(d, hash[n]);
+            todo[n++] = col;
+        }
+    }
+    for (unsigned i = 0; i < n; i++)
+        row[todo[i]] = string_code(s, b, todo[i], str[i], hash[i]);
+}
+
 /* ---- rows ---- */
+
+static bool backward_seen;
+
+bool jc_segment_backward_seen(void)
+{
+    return backward_seen;
+}
+
+void jc_segment_expect(const struct jc_segment *s, uint32_t job_id)
+{
+    jc_idindex_expect(&s->index, job_id);
+}
 
 /* Splits the full block at place at of the order, unless a row for its place
  * *pos can go into a new one behind it. The block for the row, which is open;
@@ -103,15 +140,13 @@ static void insert_row(struct jc_segment *s, uint64_t row[JC_COLS],
     if (jc_block_full(b))
         b = split(s, at, &pos);
     jc_segment_heat(s, b);
-    for (unsigned col = 0; col < JC_FIELD_COUNT; col++)
-        if (jc_column_is_string(col))
-            row[col] = string_code(s, b, col, string_of(rec, col));
+    string_codes(s, b, rec, row);
     jc_block_insert(b, pos, row);
     jc_segment_index_row(s, row, b->id);
     s->rows++;
     if (row[JC_FIELD_END] < row[JC_FIELD_START] ||
         row[JC_FIELD_END] < row[JC_FIELD_SUBMIT])
-        s->backward = true;
+        s->backward = backward_seen = true;
 }
 
 /* The longer of two times to live, 0 being for ever. */
