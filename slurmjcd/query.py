@@ -168,7 +168,7 @@ class QueryConnection(asyncio.Protocol):
                 return None
         return self._requests.popleft()
 
-    async def _answer(self, request: Request, peer: Peer) -> bytes:
+    async def _answer(self, request: Request, peer: Peer) -> bytes | bytearray:
         name, server = request.name, self._server
         handler = _HANDLERS.get(name)
         if handler is None:
@@ -248,7 +248,7 @@ class QueryConnection(asyncio.Protocol):
         self._cursors[caller_id] = own_id
         return protocol.bulk(b"%b:mat:%b" % (store.prefix, caller_id))
 
-    async def _fetch(self, args: list[bytes], peer: Peer) -> bytes:
+    async def _fetch(self, args: list[bytes], peer: Peer) -> bytes | bytearray:
         usage = "SLURMJC.FETCH <id> <max> [RECORDS]"
         if len(args) not in (3, 4) or (len(args) == 4 and args[3].upper() != b"RECORDS"):
             raise Refused(f"usage: {usage}")
@@ -265,15 +265,13 @@ class QueryConnection(asyncio.Protocol):
         store = self._server.store
         try:
             async with store.reader() as link:
-                rows = await link.call(protocol.FETCH, store.prefix, own_id, most, *args[3:])
+                page = await link.call_unread(protocol.FETCH, store.prefix, own_id, most, *args[3:])
         except Refused as exc:
             del self._cursors[caller_id]
             raise Refused(str(exc).replace(own_id.decode(), caller_id.decode()), code=exc.code) from exc
-        if not rows:
+        if page == protocol.EMPTY_ARRAY:
             del self._cursors[caller_id]
-        if len(args) == 4:
-            return b"*%d\r\n" % len(rows) + protocol.join_frames(rows)
-        return protocol.reply(rows)
+        return page
 
     async def _get(self, args: list[bytes], peer: Peer) -> bytes:
         _arity(args, "SLURMJC.GET <jobid>", exactly=2)

@@ -1,15 +1,18 @@
 # SPDX-License-Identifier: MIT
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
 import pytest
 from redis import exceptions
+from redis.asyncio.connection import UnixDomainSocketConnection
 
-from slurmjcd import store
+from slurmjcd import protocol, store
 from slurmjcd.config import Config, RedisSection
 from slurmjcd.errors import BadRecord, OutOfSequence, Refused, Unavailable
+from slurmjcd.store import StoreLink
 
 
 def translated(text: str, kind: type[Exception] = exceptions.ResponseError) -> Any:
@@ -99,3 +102,59 @@ def test_tls_always_checks_the_server() -> None:
     assert (connection.host, connection.port) == ("redis.example", 6380)
     assert connection.ssl_context.check_hostname is True
     assert connection.ssl_context.cert_reqs.name == "CERT_REQUIRED"
+
+
+PAGE = b"*2\r\n$3\r\nabc\r\n$2\r\n-x\r\n"
+
+
+class Server:
+    """Takes a command and the PING behind it, answers with what it is given, cut in two."""
+
+    def __init__(self, path: Path, reply: bytes, cut: int, pong: bytes | None = None) -> None:
+        self.path, self.reply, self.cut, self.pong = path, reply, cut, pong
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked = b""
+        while asked.count(b"\r\n") < 3 + 5:
+            asked += await reader.read(4096)
+        word = asked.split(b"\r\n")[-2]
+        answer = self.reply + (protocol.bulk(word) if self.pong is None else self.pong)
+        writer.write(answer[: self.cut])
+        await writer.drain()
+        await asyncio.sleep(0)
+        writer.write(answer[self.cut :])
+        writer.close()
+        await writer.wait_closed()
+
+    async def ask(self) -> bytes:
+        server = await asyncio.start_unix_server(self.serve, self.path)
+        connection = UnixDomainSocketConnection(path=str(self.path), protocol=2, driver_info=None, socket_timeout=5)
+        link = StoreLink(connection, b"job", "unix:x")
+        try:
+            await connection.connect()  # type: ignore[no-untyped-call]
+            return bytes(await link.call_unread(b"FETCH"))
+        finally:
+            await link.close()
+            server.close()
+
+
+@pytest.mark.parametrize("cut", range(0, len(PAGE) + 38, 3))
+async def test_an_unread_reply_comes_as_it_is_wherever_it_is_cut(tmp_path: Path, cut: int) -> None:
+    assert await Server(tmp_path / "s", PAGE, cut).ask() == PAGE
+
+
+@pytest.mark.parametrize("cut", [0, 1, 20, 33, 40])
+async def test_an_unread_error_is_raised_as_ours(tmp_path: Path, cut: int) -> None:
+    with pytest.raises(Refused, match="no query 'q' is open"):
+        await Server(tmp_path / "s", b"-NOQUERY no query 'q' is open\r\n", cut).ask()
+
+
+async def test_a_server_that_refuses_the_ping_too_is_heard(tmp_path: Path) -> None:
+    refusal = b"-LOADING Redis is loading the dataset in memory\r\n"
+    with pytest.raises(Unavailable, match="LOADING"):
+        await Server(tmp_path / "s", refusal, 10, refusal).ask()
+
+
+async def test_an_unread_reply_that_ends_early_is_a_lost_connection(tmp_path: Path) -> None:
+    with pytest.raises(Unavailable, match="lost"):
+        await Server(tmp_path / "s", PAGE, 10, b"").ask()
