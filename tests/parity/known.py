@@ -53,6 +53,11 @@ def _requeued_by_exit_code(question: Question, d: Difference) -> bool:
     )
 
 
+def _size_of_last_run(question: Question, d: Difference) -> bool:
+    """Requeued, and cancelled while it waited: slurmdbd still has the size of the run before."""
+    return _asks(question, "-i", "-I") and d.row.get("NodeList") == "None assigned"
+
+
 def _suspended(question: Question, d: Difference) -> bool:
     return d.column == "JobIDRaw" and d.ours == "-" and "S" in _states(question)
 
@@ -79,6 +84,7 @@ KNOWN: Final[dict[str, Check]] = {
     "cancelled at once": _told_at_the_end,
     "-N and requeued jobs": _node_of_last_run,
     "requeued by exit code": _requeued_by_exit_code,
+    "-i, -I and requeued jobs": _size_of_last_run,
     "-s SUSPENDED": _suspended,
     "back in the queue": _back_in_the_queue,
     "-s RUNNING and resized jobs": _resized,
