@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -38,41 +38,49 @@ def big(server: RedisServer, full: None) -> Iterator[Store]:
         yield Store(client, "big")
 
 
-@contextmanager
-def one_turn(server: RedisServer) -> Iterator[None]:
-    """What is sent inside is taken up by the server in one turn of its event loop, in that order."""
-    with server.client() as sleeper:
-        connection = sleeper.connection_pool.get_connection()
-        connection.send_command("DEBUG", "SLEEP", "0.3")
-        yield
-        assert connection.read_response() == b"OK"
-
-
-def send(client: redis.Redis, *words: object) -> Any:
-    """A connection that waits for the reply."""
-    connection = client.connection_pool.get_connection()
-    connection.send_command(*words)
-    return connection
-
-
-def test_others_are_served_meanwhile(server: RedisServer, big: Store) -> None:
-    with server.client() as other:
-        with one_turn(server):
-            asking = send(big.client, "SLURMJC.MATCH", "big", "s", *ASK)
-            others = send(other, "INFO", "clients")
-        assert b"blocked_clients:1\r\n" in others.read_response()
-        assert Store(other, "big").find("job", "5", "limit", 1)[0]["job_id"] == 5
-        assert asking.read_response() is None
-
-
-def test_many_at_once_take_turns(server: RedisServer, big: Store) -> None:
+@pytest.fixture
+def connect(server: RedisServer) -> Iterator[Callable[[], Any]]:
+    """Open connections of which each waits for the replies to what was sent over it."""
     with ExitStack() as stack:
-        clients = [stack.enter_context(server.client()) for _ in range(9)]
-        with one_turn(server):
-            asking = [send(client, "SLURMJC.AGG", "big", "BY", "user", *ASK, "name", "job") for client in clients[:8]]
-            last = send(clients[8], "INFO", "clients")
-        assert b"blocked_clients:8\r\n" in last.read_response()
-        assert [connection.read_response() for connection in asking] == [[]] * 8
+
+        def connection() -> Any:
+            pool = stack.enter_context(server.client()).connection_pool
+            made = pool.get_connection()
+            stack.callback(made.disconnect)
+            return made
+
+        yield connection
+
+
+@contextmanager
+def one_turn(sleeper: Any) -> Iterator[None]:
+    """What is sent inside is taken up by the server in one turn of its event loop, in that order."""
+    sleeper.send_command("DEBUG", "SLEEP", "0.3")
+    yield
+    assert sleeper.read_response() == b"OK"
+
+
+Connect = Callable[[], Any]
+
+
+def test_others_are_served_meanwhile(server: RedisServer, big: Store, connect: Connect) -> None:
+    asking, other = connect(), connect()
+    with one_turn(connect()):
+        asking.send_command("SLURMJC.MATCH", "big", "s", *ASK)
+        other.send_command("INFO", "clients")
+    assert b"blocked_clients:1\r\n" in other.read_response()
+    assert big.find("job", "5", "limit", 1)[0]["job_id"] == 5
+    assert asking.read_response() is None
+
+
+def test_many_at_once_take_turns(big: Store, connect: Connect) -> None:
+    asking, other = [connect() for _ in range(8)], connect()
+    with one_turn(connect()):
+        for connection in asking:
+            connection.send_command("SLURMJC.AGG", "big", "BY", "user", *ASK)
+        other.send_command("INFO", "clients")
+    assert b"blocked_clients:8\r\n" in other.read_response()
+    assert [connection.read_response() for connection in asking] == [[]] * 8
     assert not big.client.info("clients")["blocked_clients"]
 
 
@@ -80,52 +88,58 @@ def test_late_hit_is_found_and_fetched(big: Store) -> None:
     assert big.ids("node", f"x{JOBS - 1}") == [JOBS - 1]
 
 
-def test_client_that_leaves_frees_its_query(server: RedisServer, big: Store) -> None:
-    with server.client() as other:
-        big.call("MATCH", "gone", "node", "x1,zz1")
-        assert len(big.call("FETCH", "gone", 1, "RECORDS")) == 1
-        with one_turn(server):
-            leaving = send(big.client, "SLURMJC.FETCH", "big", "gone", 5, "RECORDS")
-            second = send(other, "SLURMJC.FETCH", "big", "gone", 5)
-        with pytest.raises(redis.ResponseError, match="busy"):
-            raise second.read_response()
-        leaving.disconnect()
-        deadline = time.monotonic() + 30
-        while True:
-            try:
-                assert other.execute_command("SLURMJC.FETCH", "big", "gone", 5) == []
-                break
-            except redis.ResponseError as error:
-                assert "busy" in str(error)
-                assert time.monotonic() < deadline
+def test_client_that_leaves_frees_its_query(big: Store, connect: Connect) -> None:
+    leaving, second = connect(), connect()
+    big.call("MATCH", "gone", "node", "x1,zz1")
+    assert len(big.call("FETCH", "gone", 1, "RECORDS")) == 1
+    with one_turn(connect()):
+        leaving.send_command("SLURMJC.FETCH", "big", "gone", 5, "RECORDS")
+        second.send_command("SLURMJC.FETCH", "big", "gone", 5)
+    with pytest.raises(redis.ResponseError, match="busy"):
+        second.read_response()
+    leaving.disconnect()
+    deadline = time.monotonic() + 30
+    while (reply := fetched(big)) is None:
+        assert time.monotonic() < deadline
+    assert reply == []
 
 
-def test_segments_vanish_under_a_slice(server: RedisServer, big: Store) -> None:
-    with server.client() as other:
-        other.copy("big:seg:19000", "copy:seg:19000")
-        with one_turn(server):
-            asking = send(big.client, "SLURMJC.AGG", "copy", "BY", "name", "node", f"x{JOBS - 1},zz1")
-            deleting = send(other, "DEL", "copy:seg:19000")
-        assert deleting.read_response() == 1
+def fetched(big: Store) -> list[bytes] | None:
+    """None while another command works on the query."""
+    try:
+        return list(big.call("FETCH", "gone", 5))
+    except redis.ResponseError as error:
+        if "busy" not in str(error):
+            raise
+        return None
+
+
+def test_segments_vanish_under_a_slice(big: Store, connect: Connect) -> None:
+    asking, deleting = connect(), connect()
+    big.client.copy("big:seg:19000", "copy:seg:19000")
+    with one_turn(connect()):
+        asking.send_command("SLURMJC.AGG", "copy", "BY", "name", "node", f"x{JOBS - 1},zz1")
+        deleting.send_command("DEL", "copy:seg:19000")
+    assert deleting.read_response() == 1
+    assert asking.read_response() == []
+
+
+def test_a_segment_expires_under_a_slice(big: Store, connect: Connect) -> None:
+    """Whoever finds an expired key deletes it, and that has to reach the AOF before Redis' own work goes on."""
+    asking, expiring = connect(), connect()
+    big.client.copy("big:seg:19000", "copy:seg:19000")
+    big.client.config_set("appendonly", "yes")
+    big.client.execute_command("DEBUG", "SET-ACTIVE-EXPIRE", "0")
+    try:
+        with one_turn(connect()):
+            asking.send_command("SLURMJC.AGG", "copy", "BY", "name", "node", f"x{JOBS - 1},zz1")
+            expiring.send_command("PEXPIRE", "copy:seg:19000", 1)
+        assert expiring.read_response() == 1
         assert asking.read_response() == []
-
-
-def test_a_segment_that_expires_under_a_slice_goes_on_the_replica_too(server: RedisServer, big: Store) -> None:
-    """Whoever finds an expired key deletes it, and that has to be passed on at once."""
-    with server.client() as other:
-        other.copy("big:seg:19000", "copy:seg:19000")
-        other.config_set("appendonly", "yes")
-        other.execute_command("DEBUG", "SET-ACTIVE-EXPIRE", "0")
-        try:
-            with one_turn(server):
-                asking = send(big.client, "SLURMJC.AGG", "copy", "BY", "name", "node", f"x{JOBS - 1},zz1")
-                expiring = send(other, "PEXPIRE", "copy:seg:19000", 1)
-            assert expiring.read_response() == 1
-            assert asking.read_response() == []
-            assert other.ping()
-        finally:
-            other.execute_command("DEBUG", "SET-ACTIVE-EXPIRE", "1")
-            other.config_set("appendonly", "no")
+    finally:
+        big.client.execute_command("DEBUG", "SET-ACTIVE-EXPIRE", "1")
+        big.client.config_set("appendonly", "no")
+    assert big.client.exists("copy:seg:19000") == 0
 
 
 def test_multi_runs_it_in_one_piece(big: Store) -> None:
