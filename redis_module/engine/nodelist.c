@@ -314,6 +314,8 @@ static int compare_runs(const void *pa, const void *pb)
 
     if (c)
         return c;
+    if (a->width != b->width)
+        return a->width < b->width ? -1 : 1;
     return (a->lo > b->lo) - (a->lo < b->lo);
 }
 
@@ -348,10 +350,35 @@ const char *jc_nodelist_add(struct jc_nodelist *list, struct jc_slice text)
     return sink.why ? sink.why : "a node list names no node";
 }
 
+static bool same_numbers(const struct jc_noderun *a, const struct jc_noderun *b)
+{
+    return a->width == b->width &&
+           !compare_names(a->name, a->prefix_n, a->name_n, b->name,
+                          b->prefix_n, b->name_n);
+}
+
+/* Joins what overlaps, so that a search by number finds its place. */
 void jc_nodelist_done(struct jc_nodelist *list)
 {
-    if (list->runs)
-        qsort(list->run, list->runs, sizeof(*list->run), compare_runs);
+    struct jc_noderun *last = list->run;
+
+    if (!list->runs)
+        return;
+    qsort(list->run, list->runs, sizeof(*list->run), compare_runs);
+    list->widths = 1u << last->width;
+    for (size_t i = 1; i < list->runs; i++) {
+        struct jc_noderun *run = &list->run[i];
+
+        list->widths |= 1u << run->width;
+        if (!same_numbers(last, run) || run->lo > last->hi + 1) {
+            *++last = *run;
+            continue;
+        }
+        if (run->hi > last->hi)
+            last->hi = run->hi;
+        jc_host.free(run->name);
+    }
+    list->runs = (size_t)(last - list->run) + 1;
 }
 
 void jc_nodelist_free(struct jc_nodelist *list)
@@ -363,56 +390,53 @@ void jc_nodelist_free(struct jc_nodelist *list)
     *list = (struct jc_nodelist){0};
 }
 
-/* Do two runs of one name share a number, written alike? A number is written
- * alike with both widths when the widths agree or it fills the wider one. */
-static bool runs_meet(const struct jc_noderun *run, struct range r)
+/* Is one of the numbers lo..hi, of a name and a width, in the list? */
+static bool have(const struct jc_nodelist *l, const char *name,
+                 uint32_t prefix_n, uint32_t name_n, struct range r)
 {
-    uint64_t lo = run->lo > r.lo ? run->lo : r.lo;
-    uint64_t hi = run->hi < r.hi ? run->hi : r.hi;
+    size_t from = 0, to = l->runs;
 
-    if (!run->width || !r.width)
-        return run->width == r.width;
-    if (run->width != r.width) {
-        unsigned wide = run->width > r.width ? run->width : r.width;
-        uint64_t least = power_of_ten(wide - 1);
+    while (from < to) { /* the first run that does not end before r.lo */
+        size_t mid = from + (to - from) / 2;
+        const struct jc_noderun *run = &l->run[mid];
+        int c = compare_names(run->name, run->prefix_n, run->name_n, name,
+                              prefix_n, name_n);
 
-        if (lo < least)
-            lo = least;
+        if (!c)
+            c = (run->width > r.width) - (run->width < r.width);
+        if (c < 0 || (!c && run->hi < r.lo))
+            from = mid + 1;
+        else
+            to = mid;
     }
-    return lo <= hi;
+    return from < l->runs && l->run[from].width == r.width &&
+           l->run[from].lo <= r.hi &&
+           !compare_names(l->run[from].name, l->run[from].prefix_n,
+                          l->run[from].name_n, name, prefix_n, name_n);
 }
 
+/* A search for each width there is, never a walk along the list, which is as
+ * long as whoever asks likes. A number is written alike with two widths when
+ * it fills the wider one. */
 static bool meet(struct sink *sink, const char *name, uint32_t prefix_n,
                  uint32_t name_n, struct range r)
 {
     const struct jc_nodelist *l = sink->sought;
-    size_t lo = 0, hi = l->runs;
 
     if (++sink->steps > STEPS_MAX)
         return false;
-    while (lo < hi) { /* the first run of that name */
-        size_t mid = lo + (hi - lo) / 2;
-        const struct jc_noderun *run = &l->run[mid];
+    for (unsigned width = 0; width <= DIGITS_MAX && !sink->found; width++) {
+        struct range part = {r.lo, r.hi, width};
+        unsigned wide = width > r.width ? width : r.width;
 
-        if (compare_names(run->name, run->prefix_n, run->name_n, name,
-                          prefix_n, name_n) < 0)
-            lo = mid + 1;
-        else
-            hi = mid;
+        if (!(l->widths >> width & 1) || !width != !r.width)
+            continue;
+        if (width != r.width && part.lo < power_of_ten(wide - 1))
+            part.lo = power_of_ten(wide - 1);
+        if (part.lo <= part.hi)
+            sink->found = have(l, name, prefix_n, name_n, part);
     }
-    for (; lo < l->runs; lo++) {
-        const struct jc_noderun *run = &l->run[lo];
-
-        if (run->lo > r.hi || compare_names(run->name, run->prefix_n,
-                                            run->name_n, name, prefix_n,
-                                            name_n))
-            break;
-        if (runs_meet(run, r)) {
-            sink->found = true;
-            return false;
-        }
-    }
-    return true;
+    return !sink->found;
 }
 
 bool jc_nodelist_overlaps(const struct jc_nodelist *list, struct jc_slice text)

@@ -15,9 +15,10 @@
 struct jc_noderun;
 
 struct jc_nodelist {
-    struct jc_noderun *run; /* sorted by name */
+    struct jc_noderun *run; /* sorted by name, width, number; disjoint */
     size_t runs;
     size_t room;
+    uint32_t widths; /* bit w: a run has numbers of w digits at least */
 };
 
 /* Adds the nodes that text names. Returns NULL or a constant text saying what
