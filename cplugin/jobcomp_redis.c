@@ -43,9 +43,34 @@ static void _to_slurm_log(enum plog_level level, const char *line)
 		debug("%s: %s", plugin_type, line);
 }
 
+/* True when text is not *seen; *seen is a copy of it from then on. */
+static bool _changed(char **seen, const char *text)
+{
+	if (!text)
+		text = "";
+	if (*seen && !xstrcmp(*seen, text))
+		return false;
+	xfree(*seen);
+	*seen = xstrdup(text);
+	return true;
+}
+
+/*
+ * Slurm calls set_location right after init and at every reconfigure: what is
+ * wrong with slurm.conf is said once, and again only when it was changed.
+ */
+static void _read_params(const char *location, const char *options)
+{
+	static char *seen_location, *seen_options;
+	bool changed = _changed(&seen_location, location);
+
+	if (_changed(&seen_options, options) || changed)
+		params_parse(&config.params, location, options);
+}
+
 static void _read_config(const char *location)
 {
-	params_parse(&config.params, location, slurm_conf.job_comp_params);
+	_read_params(location, slurm_conf.job_comp_params);
 	snprintf(config.state_dir, sizeof(config.state_dir), "%s",
 		 slurm_conf.state_save_location ?
 		 slurm_conf.state_save_location : "");

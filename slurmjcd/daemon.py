@@ -81,7 +81,7 @@ class Daemon:
             await self._drain()
         finally:
             await self._shut_down()
-            log.info("slurmjcd stopped")
+        log.info("slurmjcd stopped")
 
     # ---- start ---------------------------------------------------------------------------------------------------
 
