@@ -386,7 +386,33 @@ static int by_id(const void *pa, const void *pb)
 {
     const struct jc_member *a = pa, *b = pb;
 
-    return (a->id > b->id) - (a->id < b->id);
+    if (a->id != b->id)
+        return a->id < b->id ? -1 : 1;
+    return a->het - b->het;
+}
+
+/* 100_1,100_2,… is 100_[1,2,…]: rows look through ranges by halving. */
+static void join_members(struct jc_criteria *c)
+{
+    struct jc_member *last = c->member;
+
+    if (!c->members)
+        return;
+    qsort(c->member, c->members, sizeof(*c->member), by_id);
+    for (size_t i = 1; i < c->members; i++) {
+        struct jc_member *m = &c->member[i];
+
+        if (by_id(last, m)) {
+            *++last = *m;
+            continue;
+        }
+        for (size_t k = 0; k < m->of.n; k++)
+            jc_ranges_add(&last->of, m->of.v[k].lo, m->of.v[k].hi);
+        jc_ranges_free(&m->of);
+    }
+    c->members = (size_t)(last - c->member) + 1;
+    for (size_t i = 0; i < c->members; i++)
+        jc_ranges_sort(&c->member[i].of);
 }
 
 bool jc_criteria_done(struct jc_criteria *c)
@@ -400,7 +426,6 @@ bool jc_criteria_done(struct jc_criteria *c)
     jc_nodelist_done(&c->nodes);
     for (unsigned col = 0; col < JC_COLS; col++)
         jc_ranges_sort(&c->numbers[col]);
-    if (c->members)
-        qsort(c->member, c->members, sizeof(*c->member), by_id);
+    join_members(c);
     return true;
 }
