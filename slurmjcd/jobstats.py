@@ -32,9 +32,9 @@ _PARTITIONS_MAX: Final = 100  # more partitions than this are counted together
 _OTHER: Final = "other"
 _ALL_BYTES: Final = 1024 * 1024  # while no more waits, every record is read
 _QUEUE_MAX_BYTES: Final = 8 * 1024 * 1024
-_SAMPLE_RECORDS: Final = 32  # of a delivery, while more waits
+_SAMPLE_RECORDS: Final = 8  # of a delivery, while more waits
 _PIECE_RECORDS: Final = 250
-_REST: Final = 19  # after each piece, so many times what it took
+_REST: Final = 49  # after each piece, so many times what it took
 
 _STATE, _PARTITION = POSITION["state"], POSITION["partition"]
 _SUBMIT, _ELIGIBLE, _START, _END = (POSITION[name] for name in ("submit", "eligible", "start", "end"))

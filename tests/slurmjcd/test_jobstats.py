@@ -61,11 +61,11 @@ async def test_labels_are_bounded() -> None:
 
 def test_what_waits_is_bounded_in_bytes() -> None:
     stats = JobStats()
-    frames = join_frames([job(1, work_dir="/" + "x" * 100_000)] * 20)
+    frames = join_frames([job(1, work_dir="/" + "x" * 250_000)] * 8)
     for _ in range(10):
-        stats.take(frames, 20)
+        stats.take(frames, 8)
     assert stats._queued_bytes <= jobstats._QUEUE_MAX_BYTES
-    assert sum(stats._jobs.values()) == 120
+    assert sum(stats._jobs.values()) == 48
 
 
 async def test_when_more_comes_than_can_be_read_a_few_stand_for_all() -> None:
