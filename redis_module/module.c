@@ -189,6 +189,7 @@ static bool server_can(void)
     return RedisModule_GetServerVersion && RedisModule_SetCommandInfo &&
            RedisModule_TryAlloc && RedisModule_SetAbsExpire &&
            RedisModule_GetCommand && RedisModule_ReplyWithMap &&
+           RedisModule_EventLoopAdd &&
            RedisModule_GetServerVersion() >= OLDEST_SERVER;
 }
 

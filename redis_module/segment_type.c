@@ -282,6 +282,32 @@ static size_t segment_free_effort(RedisModuleString *key, const void *value)
     return s->blocks + 1; /* allocations, by and large */
 }
 
+static void *defrag_move(void *ctx, void *p)
+{
+    return RedisModule_DefragAlloc(ctx, p);
+}
+
+static bool defrag_stop(void *ctx)
+{
+    return RedisModule_DefragShouldStop(ctx);
+}
+
+/* Large segments come in pieces: their free_effort says that they are large. */
+static int segment_defrag(RedisModuleDefragCtx *ctx, RedisModuleString *key,
+                          void **value)
+{
+    struct jc_mover mover = {defrag_move, defrag_stop, ctx};
+    unsigned long cursor = 0;
+    bool more;
+
+    (void)key;
+    RedisModule_DefragCursorGet(ctx, &cursor);
+    more = jc_segment_move((struct jc_segment **)value, &cursor, &mover);
+    if (more)
+        RedisModule_DefragCursorSet(ctx, cursor);
+    return more;
+}
+
 static bool copy_row(void *ctx, const struct jc_record *rec, uint64_t ttl)
 {
     jc_segment_put(ctx, rec, ttl);
@@ -337,6 +363,7 @@ int jc_segment_type_init(RedisModuleCtx *ctx)
         .digest = segment_digest,
         .free = segment_free,
         .free_effort = segment_free_effort,
+        .defrag = segment_defrag,
         .copy2 = segment_copy,
     };
 

@@ -117,6 +117,22 @@ struct jc_block *jc_segment_add_block(struct jc_segment *s, uint32_t at)
     return b;
 }
 
+static void seal_block(struct jc_segment *s, struct jc_block *b)
+{
+    if (b->sealed)
+        return;
+    jc_block_seal(b);
+    if (b->sealed)
+        s->sealed_bytes += jc_block_bytes(b);
+}
+
+static void open_block(struct jc_segment *s, struct jc_block *b)
+{
+    if (b->sealed)
+        s->sealed_bytes -= jc_block_bytes(b);
+    jc_block_open(b);
+}
+
 /* Opens b for change, and seals what was not changed for longest. */
 void jc_segment_heat(struct jc_segment *s, struct jc_block *b)
 {
@@ -131,15 +147,15 @@ void jc_segment_heat(struct jc_segment *s, struct jc_block *b)
             return;
     }
     if (last && s->by_id[last - 1])
-        jc_block_seal(s->by_id[last - 1]);
-    jc_block_open(b);
+        seal_block(s, s->by_id[last - 1]);
+    open_block(s, b);
 }
 
 void jc_segment_seal(struct jc_segment *s)
 {
     for (unsigned i = 0; i < JC_HOT_BLOCKS; i++) {
         if (s->hot[i] && s->by_id[s->hot[i] - 1])
-            jc_block_seal(s->by_id[s->hot[i] - 1]);
+            seal_block(s, s->by_id[s->hot[i] - 1]);
         s->hot[i] = 0;
     }
     if (s->seen)
@@ -154,6 +170,8 @@ static void drop_block(struct jc_segment *s, uint32_t at)
         if (s->hot[i] == s->order[at]->id + 1)
             s->hot[i] = 0;
     s->by_id[s->order[at]->id] = NULL;
+    if (s->order[at]->sealed)
+        s->sealed_bytes -= jc_block_bytes(s->order[at]);
     jc_block_free(s->order[at]);
     s->blocks--;
     memmove(s->order + at, s->order + at + 1,
@@ -347,17 +365,4 @@ uint64_t jc_segment_expires(const struct jc_segment *s)
     if (s->for_ever || !s->rows)
         return 0;
     return ((uint64_t)s->day + 1) * JC_DAY_SECONDS + s->longest_ttl;
-}
-
-size_t jc_segment_bytes(const struct jc_segment *s)
-{
-    size_t bytes = jc_host.size_of((void *)s) + jc_size_of(s->order) +
-                   jc_size_of(s->by_id) + jc_idindex_bytes(&s->index) +
-                   jc_size_of(s->seen);
-
-    for (uint32_t i = 0; i < s->blocks; i++)
-        bytes += jc_block_bytes(s->order[i]);
-    for (unsigned col = 0; col < JC_FIELD_COUNT; col++)
-        bytes += jc_dict_bytes(&s->dict[col]);
-    return bytes;
 }

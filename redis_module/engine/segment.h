@@ -27,6 +27,7 @@ struct jc_segment {
     struct jc_dict dict[JC_FIELD_COUNT]; /* of the string columns */
     struct jc_idindex index;
     uint64_t rows;
+    size_t sealed_bytes;      /* of the blocks that are sealed */
     uint64_t layout;          /* changes whenever rows move */
     uint64_t longest_ttl;     /* seconds, of the rows that have one */
     uint32_t hot[JC_HOT_BLOCKS]; /* ids + 1 of open blocks, last used first */
@@ -84,7 +85,19 @@ void jc_segment_seal(struct jc_segment *s);
 /* Epoch second from which no row is visible any more, 0 = never. */
 uint64_t jc_segment_expires(const struct jc_segment *s);
 
+/* Bytes allocated for it all. O(1) in rows. */
 size_t jc_segment_bytes(const struct jc_segment *s);
+
+struct jc_mover {
+    void *(*move)(void *ctx, void *p); /* the new place, NULL: it stays */
+    bool (*stop)(void *ctx);           /* enough for now? */
+    void *ctx;
+};
+
+/* Moves every allocation of *s; true when it was stopped before the end and is
+ * to be called again with *cursor, which starts at 0. */
+bool jc_segment_move(struct jc_segment **s, unsigned long *cursor,
+                     const struct jc_mover *m);
 
 /* The day a record belongs to. */
 static inline int64_t jc_day_of(uint64_t end)

@@ -14,7 +14,7 @@ import redis
 from redis.exceptions import NoPermissionError
 
 from tests.harness import RedisServer
-from tests.harness.paths import MODULE
+from tests.harness.paths import CMAKE_BUILD, MODULE
 from tests.harness.redis_server import SERVER
 from tests.module.conftest import Store
 from tests.module.records import job, pack
@@ -119,3 +119,14 @@ def test_arguments_at_load_are_refused(tmp_path: Path) -> None:
     )
     assert done.returncode != 0
     assert "slurm_jobcomp is not loaded: it takes no arguments" in done.stdout
+
+
+def test_a_server_that_is_too_old_is_refused() -> None:
+    done = subprocess.run(
+        [CMAKE_BUILD / "tests" / "module_old_server", MODULE], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.splitlines() == [
+        "slurm_jobcomp asks for API version 1",
+        "warning: slurm_jobcomp is not loaded: it needs Redis 7.0 or later, or Valkey",
+    ]

@@ -8,7 +8,7 @@ import pytest
 from tests.harness.paths import CMAKE_BUILD
 
 
-@pytest.mark.parametrize("name", ["nodelist", "segment", "tables"])
+@pytest.mark.parametrize("name", ["memory", "nodelist", "segment", "tables"])
 def test_engine(name: str) -> None:
     done = subprocess.run(
         [CMAKE_BUILD / "tests" / f"module_test_{name}"], capture_output=True, text=True, timeout=60, check=False
