@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "reference_jobs.h"
+#include "write_text.h"
 
 #include <math.h>
-#include <stdio.h>
 #include <stdlib.h>
 
 enum { STATE_COMPLETED = 3, STATE_CANCELLED = 4, STATE_FAILED = 5 };
@@ -146,6 +146,12 @@ static void set_array(struct reference_job *job, uint64_t index)
     number(job, JC_FIELD_ARRAY_TASK_ID, task);
 }
 
+static void add_name(char *to, const char *kind, unsigned number, unsigned digits)
+{
+    add_string(&to, kind);
+    add_number(&to, number, 10, digits);
+}
+
 static void set_owner(struct reference_job *job, uint64_t seed, uint64_t of)
 {
     unsigned user = zipf_user(uniform(seed, FOR_USER, of));
@@ -153,9 +159,9 @@ static void set_owner(struct reference_job *job, uint64_t seed, uint64_t of)
 
     number(job, JC_FIELD_UID, REFERENCE_FIRST_UID + user);
     number(job, JC_FIELD_GID, REFERENCE_FIRST_GID + group);
-    snprintf(job->user, sizeof(job->user), "user%03u", user);
-    snprintf(job->group, sizeof(job->group), "grp%02u", group);
-    snprintf(job->account, sizeof(job->account), "acct%02u", group);
+    add_name(job->user, "user", user, 3);
+    add_name(job->group, "grp", group, 2);
+    add_name(job->account, "acct", group, 2);
     job->record.string[JC_FIELD_USER] = text(job->user);
     job->record.string[JC_FIELD_GROUP] = text(job->group);
     job->record.string[JC_FIELD_ACCOUNT] = text(job->account);
@@ -167,12 +173,16 @@ static void set_name(struct reference_job *job, uint64_t seed, uint64_t of)
     unsigned user =
         (unsigned)job->record.number[JC_FIELD_UID].value - REFERENCE_FIRST_UID;
     unsigned which = (unsigned)(draw(seed, FOR_NAME, of) % 50);
+    char *at = job->name;
 
-    if (uniform(seed, FOR_NAME_SUFFIX, of) < .1)
-        snprintf(job->name, sizeof(job->name), "u%03u_model_%02u_%06x", user,
-                 which, (unsigned)(mix(of) & 0xffffff));
-    else
-        snprintf(job->name, sizeof(job->name), "u%03u_model_%02u", user, which);
+    add_string(&at, "u");
+    add_number(&at, user, 10, 3);
+    add_string(&at, "_model_");
+    add_number(&at, which, 10, 2);
+    if (uniform(seed, FOR_NAME_SUFFIX, of) < .1) {
+        add_string(&at, "_");
+        add_number(&at, (unsigned)(mix(of) & 0xffffff), 16, 6);
+    }
     job->record.string[JC_FIELD_NAME] = text(job->name);
 }
 
@@ -223,30 +233,41 @@ static unsigned node_count(uint64_t seed, uint64_t of)
 
 /* count nodes in ascending runs of one to eight with gaps between them, in
  * Slurm's bracket form. */
-static void write_nodes(char *out, size_t size, uint64_t random, unsigned count)
+static void write_nodes(char *out, uint64_t random, unsigned count)
 {
     unsigned node = 1 + (unsigned)(random % (NODES - 2 * count));
-    size_t used;
 
+    add_string(&out, count == 1 ? "n" : "n[");
     if (count == 1) {
-        snprintf(out, size, "n%04u", node);
+        add_number(&out, node, 10, 4);
         return;
     }
-    used = (size_t)snprintf(out, size, "n[");
     while (count) {
         unsigned run = 1 + (unsigned)(random = mix(random)) % 8;
 
         if (run > count)
             run = count;
-        if (run == 1)
-            used += (size_t)snprintf(out + used, size - used, "%04u", node);
-        else
-            used += (size_t)snprintf(out + used, size - used, "%04u-%04u",
-                                     node, node + run - 1);
+        add_number(&out, node, 10, 4);
+        if (run > 1) {
+            add_string(&out, "-");
+            add_number(&out, node + run - 1, 10, 4);
+        }
         count -= run;
         node += run + 1; /* one node between two runs */
-        used += (size_t)snprintf(out + used, size - used, count ? "," : "]");
+        add_string(&out, count ? "," : "]");
     }
+}
+
+static void write_tres(char *out, unsigned cpus, unsigned nodes)
+{
+    add_string(&out, "cpu=");
+    add_number(&out, cpus, 10, 1);
+    add_string(&out, ",mem=");
+    add_number(&out, cpus * 4, 10, 1);
+    add_string(&out, "G,node=");
+    add_number(&out, nodes, 10, 1);
+    add_string(&out, ",billing=");
+    add_number(&out, cpus, 10, 1);
 }
 
 static void set_resources(struct reference_job *job, uint64_t seed,
@@ -258,13 +279,11 @@ static void set_resources(struct reference_job *job, uint64_t seed,
 
     number(job, JC_FIELD_NODE_COUNT, nodes);
     number(job, JC_FIELD_CPU_COUNT, cpus);
-    snprintf(job->tres, sizeof(job->tres),
-             "cpu=%u,mem=%uG,node=%u,billing=%u", cpus, cpus * 4, nodes, cpus);
+    write_tres(job->tres, cpus, nodes);
     job->record.string[JC_FIELD_TRES_REQ] = text(job->tres);
     if (!job->record.number[JC_FIELD_START].value)
         return;
-    write_nodes(job->nodes, sizeof(job->nodes), draw(seed, FOR_NODE, index),
-                nodes);
+    write_nodes(job->nodes, draw(seed, FOR_NODE, index), nodes);
     job->record.string[JC_FIELD_NODES] = text(job->nodes);
     job->record.string[JC_FIELD_TRES_ALLOC] = text(job->tres);
 }
@@ -277,16 +296,22 @@ static void set_work_dir(struct reference_job *job, uint64_t seed, uint64_t of)
     unsigned dir = (unsigned)(draw(seed, FOR_DIR, of) % 20);
     int fill = 10 + (int)(mix(dir + 31 * zipf_user(uniform(seed, FOR_USER, of))) %
                           (sizeof(FILL) - 11));
-    int used = snprintf(job->work_dir, sizeof(job->work_dir),
-                        "/lustre/projects/%s/%s/%.*s_%02u", job->account,
-                        job->user, fill, FILL, dir);
+    char *at = job->work_dir;
 
-    if (uniform(seed, FOR_OWN_DIR, of) < .3)
-        used += snprintf(job->work_dir + used, sizeof(job->work_dir) - (size_t)used,
-                         "/run_%08x", (unsigned)mix(of));
-    while (used < 60)
-        job->work_dir[used++] = 'x';
-    job->work_dir[used] = 0;
+    add_string(&at, "/lustre/projects/");
+    add_string(&at, job->account);
+    add_string(&at, "/");
+    add_string(&at, job->user);
+    add_string(&at, "/");
+    add_bytes(&at, FILL, (size_t)fill);
+    add_string(&at, "_");
+    add_number(&at, dir, 10, 2);
+    if (uniform(seed, FOR_OWN_DIR, of) < .3) {
+        add_string(&at, "/run_");
+        add_number(&at, (unsigned)mix(of), 16, 8);
+    }
+    while (at < job->work_dir + 60)
+        add_string(&at, "x");
     job->record.string[JC_FIELD_WORK_DIR] = text(job->work_dir);
 }
 
@@ -298,9 +323,12 @@ static void set_extra(struct reference_job *job, uint64_t seed, uint64_t of)
     mp_writer_init(&w, job->extra, sizeof(job->extra));
     mp_write_map(&w, has_std_out ? 1 : 0);
     if (has_std_out) {
-        snprintf(job->std_out, sizeof(job->std_out), "logs/%s-%%j.out",
-                 job->record.number[JC_FIELD_ARRAY_JOB_ID].known ? "%A_%a"
-                                                                 : "%x");
+        char *at = job->std_out;
+
+        add_string(&at, "logs/");
+        add_string(&at, job->record.number[JC_FIELD_ARRAY_JOB_ID].known
+                            ? "%A_%a" : "%x");
+        add_string(&at, "-%j.out");
         mp_write_str(&w, "std_out", 7);
         mp_write_str(&w, job->std_out, strlen(job->std_out));
     }
