@@ -92,19 +92,19 @@ def _run(cluster: Cluster, store: Store) -> list[Answer]:
 
 
 def _settle(cluster: Cluster, store: Store) -> None:
-    """Wait until both sides have everything: slurmdbd is told with a delay, and so is Redis."""
+    """Wait until both sides have everything: slurmctld tells slurmdbd what changed every 5 seconds."""
     before = ("", -1)
 
     def unchanged() -> bool:
         nonlocal before
         rows = cluster.try_run(
-            "sacct", "-X", "-D", "-n", "-S", "1970-01-02", "-E", "2100-01-01", "-o", "jobidraw,state,end"
+            "sacct", "-X", "-D", "-n", "-S", "1970-01-02", "-E", "2100-01-01", "-o", "jobidraw,state,eligible,start,end"
         )
         now = (rows.stdout, store.jobs())
         same, before = now == before, now
         return same
 
-    wait_for("slurmdbd and the store to have every job", unchanged, every=2.0)
+    wait_for("slurmdbd and the store to have every job", unchanged, every=6.0)
 
 
 def _facts(cluster: Cluster, workload: Workload, first: int) -> Facts:
