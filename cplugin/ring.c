@@ -128,8 +128,10 @@ extern struct ring_cursor ring_first(const struct ring *ring)
 extern bool ring_rec_valid(const struct ring_rec_head *head,
 			   const uint8_t *payload, uint64_t room)
 {
+	/* numbers start at 1, and the one behind them must be a number too */
 	if ((room < sizeof(*head)) || (head->magic != RING_RECORD_MAGIC) ||
-	    !head->seq || (head->len > room - sizeof(*head)) ||
+	    !head->seq || (head->seq == UINT64_MAX) ||
+	    (head->len > room - sizeof(*head)) ||
 	    (payload != (const uint8_t *) (head + 1)))
 		return false;
 	return head->crc == _record_crc(head);
