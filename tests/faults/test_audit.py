@@ -29,7 +29,6 @@ def books(world: World) -> dict[str, int]:
     return dict(json.loads(slurmjc(world, "audit", "--json").stdout))
 
 
-@pytest.mark.faults_fast
 def test_audit_accounts_for_every_call_after_kills_and_drops(make_world: Callable[..., World]) -> None:
     """attempted = stored + dropped, and stored is what Redis really holds."""
     world = make_world(params="ring_mib=1,spill_mib=0")
@@ -50,7 +49,6 @@ def test_audit_accounts_for_every_call_after_kills_and_drops(make_world: Callabl
     assert found["unaccounted"] == 0
 
 
-@pytest.mark.faults_fast
 def test_audit_says_what_waits(make_world: Callable[..., World]) -> None:
     world = make_world()
     world.driver.start(100)

@@ -52,7 +52,7 @@ def cut_at_each(world: World, proxy: ChaosProxy, direction: str, end: End, posit
         world.driver.process.kill()
 
 
-@pytest.mark.parametrize("end", [End.CLOSE, End.RESET, End.HALF])
+@pytest.mark.parametrize("end", [pytest.param(End.CLOSE, marks=pytest.mark.faults_fast), End.RESET, End.HALF])
 @pytest.mark.parametrize("direction", ["request", "reply"])
 @pytest.mark.parametrize("where", ["redis", "daemon"])
 def test_connections_cut_here_and_there(world: World, where: str, direction: str, end: End) -> None:
@@ -82,8 +82,7 @@ def test_every_byte_between_daemon_and_redis(world: World, direction: str, end: 
     world.check()
 
 
-@pytest.mark.faults_fast
-@pytest.mark.parametrize("where", ["redis", "daemon"])
+@pytest.mark.parametrize("where", [pytest.param("redis", marks=pytest.mark.faults_fast), "daemon"])
 def test_a_connection_that_hangs_is_given_up(world: World, where: str) -> None:
     """Half open: replies just stop. Another connection is made, and nothing of the old one counts twice."""
     proxy = hop(world, where)
@@ -110,7 +109,6 @@ def test_a_slow_connection_delays_and_loses_nothing(world: World, where: str, sl
     world.check()
 
 
-@pytest.mark.faults_fast
 @pytest.mark.parametrize("where", ["redis", "daemon"])
 def test_a_peer_that_hangs_up_at_once_is_asked_again_later(world: World, where: str) -> None:
     """Connection refused and closed for a while: tried again with pauses, not in a busy loop."""

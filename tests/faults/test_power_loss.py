@@ -134,8 +134,7 @@ def test_what_was_acknowledged_survives_power_loss_at_any_call(
             file.unlink()
 
 
-@pytest.mark.faults_fast
-@pytest.mark.parametrize("nth", [2, 3, 5])
+@pytest.mark.parametrize("nth", [pytest.param(2, marks=pytest.mark.faults_fast), 3, 5])
 def test_a_failed_fsync_is_not_tried_again_but_written_anew(rundir: Path, stopper: ExitStack, nth: int) -> None:
     """After it every page it covered counts as clean: only writing them again brings them to the disk."""
     shim = Shim(rundir / "shim", "/spool.db", traced=True)

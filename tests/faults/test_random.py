@@ -127,8 +127,11 @@ class Nemesis:
 
 
 ALL: Final = sorted(name for name in vars(Nemesis) if not name.startswith("_") and name not in ("begin", "heal"))
-PAIRS: Final = list(itertools.combinations(["redis_forgets", "kill_driver", "kill_daemon", "kill_redis", "stop_daemon", "stop_redis",
-                                            "cut_redis", "disk_full", "disk_broken"], 2))  # fmt: skip
+FOR_PAIRS: Final = (
+    "redis_forgets", "kill_driver", "kill_daemon", "kill_redis", "stop_daemon", "stop_redis", "cut_redis", "disk_full",
+    "disk_broken",
+)  # fmt: skip
+PAIRS: Final = list(itertools.combinations(FOR_PAIRS, 2))
 
 
 def make_nemesis(make_world: Callable[..., World], rundir: Path, seed: str) -> Nemesis:

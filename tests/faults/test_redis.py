@@ -127,8 +127,7 @@ def no_password(world: World) -> None:
         client.config_set("requirepass", "")
 
 
-@pytest.mark.faults_fast
-@pytest.mark.parametrize("name", REFUSALS)
+@pytest.mark.parametrize("name", [pytest.param("oom", marks=pytest.mark.faults_fast), *list(REFUSALS)[1:]])
 def test_a_refusal_of_redis_is_never_a_records_fault(make_world: Callable[..., World], name: str) -> None:
     """Held and tried again; the ring empties into the spool, nothing goes to quarantine, questions say why."""
     refusal = REFUSALS[name]
@@ -216,8 +215,7 @@ def test_redis_killed_with_less_than_full_persistence(
     world.check()
 
 
-@pytest.mark.faults_fast
-@pytest.mark.parametrize("cut", [1, 1000, 200_000])
+@pytest.mark.parametrize("cut", [1, pytest.param(1000, marks=pytest.mark.faults_fast), 200_000])
 def test_an_aof_that_lost_its_tail_is_repaired(make_world: Callable[..., World], cut: int) -> None:
     world = make_world()
     fill(world)

@@ -95,7 +95,6 @@ def test_a_reboot_after_a_clean_stop_loses_nothing(make_world: Callable[..., Wor
 FAILURES = {"ENOSPC": (errno.ENOSPC, 0), "EIO": (errno.EIO, 0), "short": (errno.ENOSPC, 40)}
 
 
-@pytest.mark.faults_fast
 @pytest.mark.parametrize("nth", [1, 2], ids=["header", "records"])
 @pytest.mark.parametrize("failure", FAILURES)
 @pytest.mark.parametrize("op", [Op.WRITE, Op.SYNC])
