@@ -11,7 +11,6 @@ import argparse
 import shutil
 import signal
 import sys
-import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -25,6 +24,7 @@ from .store import Store
 from .workload import Workload
 
 OUTPUT = Path("build/parity")
+TOP = Path("/run/parity")  # in the sandbox, which has a /run of its own
 
 
 def main() -> int:
@@ -36,19 +36,17 @@ def main() -> int:
     options = parser.parse_args()
     sandbox.enter("tests.parity", sys.argv[1:])
     options.output.mkdir(parents=True, exist_ok=True)
-    top = Path(tempfile.mkdtemp(prefix="parity-"))
-    top.chmod(0o755)
     clock = sandbox.Clock()
-    sandbox.furnish(top, people.USERS)
-    cluster = Cluster(top, clock, jobcomp_type="jobcomp/redis")
-    store = Store(top, clock)
+    sandbox.furnish(TOP, people.USERS)
+    cluster = Cluster(TOP, clock, jobcomp_type="jobcomp/redis")
+    store = Store(TOP, clock)
     try:
         answers = _run(cluster, store)
         status = report.write(answers, options.output / "differences.txt")
         if options.hold:
             _hold(cluster)
     finally:
-        _keep_logs(top, options.output)
+        _keep_logs(TOP, options.output)
         cluster.stop()
         store.stop()
     return status

@@ -246,6 +246,8 @@ class Cluster:
         if self.plugin_dir:
             text += f"PluginDir={self.plugin_dir}:{slurm_plugin_dir()}\n"
         (self.top / "slurm.conf").write_text(text)
+        # newer slurmd wants cgroups or to be told that there are none worth looking for
+        (self.top / "cgroup.conf").write_text("CgroupPlugin=cgroup/v1\n")
         database = self.top / "slurmdbd.conf"
         database.write_text(_SLURMDBD_CONF.format(top=self.top))
         database.chmod(0o600)

@@ -54,14 +54,14 @@ def _be_init() -> None:
 
 
 def furnish(top: Path, users: dict[str, int]) -> None:
-    """Give the sandbox a network, a scratch file system at `top`, and `users` (name: uid = gid)."""
+    """Give the sandbox a network, a private /run with the directory `top` in it, and `users` (name: uid = gid)."""
     _run("ip", "link", "set", "lo", "up")
     # With nothing but 127.0.0.1, getaddrinfo (AI_ADDRCONFIG) finds no address to listen on.
     _run("ip", "address", "add", "10.250.250.1/32", "dev", "lo")
     _run("hostname", HOSTNAME)
     for place, mode in (("/run", "755"), ("/dev/shm", "1777")):
         _run("mount", "-t", "tmpfs", "-o", f"mode={mode}", "none", place)
-    _run("mount", "-t", "tmpfs", "-o", "mode=755", "none", str(top))
+    top.mkdir()
     etc = top / "etc"
     etc.mkdir()
     for name, line in (("passwd", "{0}:x:{1}:{1}::/tmp:/bin/sh\n"), ("group", "{0}:x:{1}:\n")):
