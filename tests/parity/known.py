@@ -58,6 +58,11 @@ def _size_of_last_run(question: Question, d: Difference) -> bool:
     return _asks(question, "-i", "-I") and d.row.get("NodeList") == "None assigned"
 
 
+def _reason_when_told(question: Question, d: Difference) -> bool:
+    """slurmdbd has the reason a waiting job had when it was first told of it."""
+    return d.column == "JobIDRaw" and _asks(question, "--reason") and d.row.get("NodeList") == "None assigned"
+
+
 def _suspended(question: Question, d: Difference) -> bool:
     return d.column == "JobIDRaw" and d.ours == "-" and "S" in _states(question)
 
@@ -85,6 +90,7 @@ KNOWN: Final[dict[str, Check]] = {
     "-N and requeued jobs": _node_of_last_run,
     "requeued by exit code": _requeued_by_exit_code,
     "-i, -I and requeued jobs": _size_of_last_run,
+    "--reason and jobs that never ran": _reason_when_told,
     "-s SUSPENDED": _suspended,
     "back in the queue": _back_in_the_queue,
     "-s RUNNING and resized jobs": _resized,
