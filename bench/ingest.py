@@ -119,7 +119,8 @@ def measure_set(directory: Path, options: argparse.Namespace) -> float:
     server = RedisServer(directory, module=None, options=redis_options(options))
     server.start()
     try:
-        return options.set_jobs / store.load(server, options.set_jobs, "set")
+        seconds, _ = store.load(server, options.set_jobs, "set")
+        return float(options.set_jobs / seconds)
     finally:
         server.stop()
 
