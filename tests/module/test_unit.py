@@ -6,11 +6,12 @@ import subprocess
 import pytest
 
 from tests.harness.paths import CMAKE_BUILD
+from tests.harness.waiting import scaled
 
 
 @pytest.mark.parametrize("name", ["memory", "nodelist", "segment", "tables"])
 def test_engine(name: str) -> None:
     done = subprocess.run(
-        [CMAKE_BUILD / "tests" / f"module_test_{name}"], capture_output=True, text=True, timeout=60, check=False
+        [CMAKE_BUILD / "tests" / f"module_test_{name}"], capture_output=True, text=True, timeout=scaled(60), check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
