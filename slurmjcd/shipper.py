@@ -68,7 +68,7 @@ class Shipper:
 
     async def run(self) -> None:
         """Ship for ever; whatever Redis does, hold the records and try again."""
-        backoff = Backoff()
+        backoff = Backoff(longest_s=2.0)  # one daemon a site: Redis is not overrun, and a backlog goes sooner
         while True:
             try:
                 await self._session(backoff)
