@@ -11,6 +11,7 @@
 #define UPSTREAM_ROWS 500   /* ... but upstream's clients lose what is missing
                                of the 500 they ask for ... */
 #define UPSTREAM_BYTES 67108864 /* ... so up to this they get them */
+#define ROW_WORK 64 /* of jc_scan.work, beside what a row's bytes cost */
 
 struct fetching {
     struct jc_open_query *q;
@@ -55,6 +56,7 @@ static bool fetch_step(RedisModuleCtx *ctx, void *data)
     struct jc_place place;
     RedisModuleKey *key;
     enum jc_step step;
+    bool paused = false;
 
     if (f->n == f->max)
         return true;
@@ -62,6 +64,10 @@ static bool fetch_step(RedisModuleCtx *ctx, void *data)
     while (step == JC_STEP_ROW) {
         take(f, s, place);
         if (reply_full(f) || jc_scan_full(&f->q->scan))
+            break;
+        f->q->scan.work += ROW_WORK + f->size[f->n - 1] / 4;
+        paused = f->q->scan.work >= work_max;
+        if (paused)
             break;
         step = jc_scan_next(&f->q->scan, s, now, work_max, &place);
     }
@@ -73,7 +79,7 @@ static bool fetch_step(RedisModuleCtx *ctx, void *data)
         }
     }
     f->done = step == JC_STEP_END;
-    return step != JC_STEP_PAUSE;
+    return !paused && step != JC_STEP_PAUSE;
 }
 
 static void reply_rows(RedisModuleCtx *ctx, const struct fetching *f)

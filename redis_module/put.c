@@ -176,19 +176,6 @@ static bool displace(struct jc_putter *p, const struct jc_record *rec,
     return true;
 }
 
-/* A new day has begun: pack the others, most of which get no more jobs. */
-static struct jc_segment *begin_day(struct jc_putter *p, int64_t day)
-{
-    for (size_t i = 0; i < p->days; i++) {
-        struct jc_segment *s = peek(p, p->day[i]);
-
-        if (s)
-            jc_segment_seal(s);
-    }
-    note_day(p, day);
-    return jc_segment_new(day);
-}
-
 void jc_putter_store(struct jc_putter *p, const struct jc_record *rec,
                      uint64_t ttl)
 {
@@ -198,9 +185,8 @@ void jc_putter_store(struct jc_putter *p, const struct jc_record *rec,
     if (!displace(p, rec, &ttl))
         return;
     if (!target_of(p, day)->s) {
-        struct jc_segment *s = begin_day(p, day);
-
-        target_of(p, day)->s = s;
+        note_day(p, day);
+        target_of(p, day)->s = jc_segment_new(day);
     }
     t = target_of(p, day);
     if (jc_segment_put(t->s, rec, ttl) != JC_PUT_KNOWN) {
@@ -237,8 +223,29 @@ static void settle(struct jc_putter *p, struct jc_put_target *t)
             (RedisModuleString *)RedisModule_GetKeyNameFromModuleKey(t->key));
 }
 
+/* Packs a block of a day but the last that gets no jobs now: one a batch, so
+ * that no batch takes long, and another day's each time. */
+static void cool(struct jc_putter *p)
+{
+    static size_t turn;
+    struct jc_segment *s;
+    size_t i;
+    int64_t day;
+
+    if (p->days < 2)
+        return;
+    day = p->day[turn++ % (p->days - 1)];
+    i = target_index(p, day);
+    if (i < p->targets && p->target[i].day == day && p->target[i].changed)
+        return;
+    s = peek(p, day);
+    if (s)
+        jc_segment_cool(s);
+}
+
 void jc_putter_done(struct jc_putter *p)
 {
+    cool(p);
     for (size_t i = 0; i < p->targets; i++) {
         struct jc_put_target *t = &p->target[i];
 

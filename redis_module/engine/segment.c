@@ -151,6 +151,19 @@ void jc_segment_heat(struct jc_segment *s, struct jc_block *b)
     open_block(s, b);
 }
 
+void jc_segment_cool(struct jc_segment *s)
+{
+    for (unsigned i = JC_HOT_BLOCKS; i-- > 0;) {
+        uint32_t id = s->hot[i];
+
+        s->hot[i] = 0;
+        if (!id || !s->by_id[id - 1])
+            continue;
+        seal_block(s, s->by_id[id - 1]);
+        return;
+    }
+}
+
 void jc_segment_seal(struct jc_segment *s)
 {
     for (unsigned i = 0; i < JC_HOT_BLOCKS; i++) {

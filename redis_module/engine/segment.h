@@ -79,7 +79,10 @@ void jc_segment_remove(struct jc_segment *s, struct jc_place place);
 void jc_segment_get(const struct jc_segment *s, struct jc_place place,
                     struct jc_record *rec, uint64_t *ttl);
 
-/* Packs every block: for a day that is over. */
+/* Packs the open block that was not changed for longest. */
+void jc_segment_cool(struct jc_segment *s);
+
+/* Packs every block: for a segment that was loaded. */
 void jc_segment_seal(struct jc_segment *s);
 
 /* Epoch second from which no row is visible any more, 0 = never. */
