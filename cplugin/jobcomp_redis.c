@@ -29,6 +29,7 @@ EXPORTED const uint32_t plugin_version = SLURM_VERSION_NUMBER;
 static struct sender_config config;
 static struct ring *ring;     /* NULL outside slurmctld */
 static struct sender *sender; /* NULL while no thread could be started */
+static bool dropping;         /* the last record found no room */
 #ifdef HAVE_RECORD_JOB_END
 static uint64_t started_jobs;
 #endif
@@ -156,9 +157,14 @@ static int _drop(const job_record_t *job_ptr)
 
 	if (ring)
 		ring_drop(ring, job_ptr->job_id);
-	if (sender)
+	/*
+	 * The sender can do no more for the second drop than for the first,
+	 * and waking it for each would cost a system call a record.
+	 */
+	if (sender && !dropping)
 		sender_wake(sender);
-	else if (plog_allow(&limit, 1000))
+	dropping = true;
+	if (!sender && plog_allow(&limit, 1000))
 		error("%s: record of JobId=%u dropped, there is no %s",
 		      plugin_type, job_ptr->job_id,
 		      ring ? "sender thread" : "ring");
@@ -185,6 +191,7 @@ static int _record_job(const job_record_t *job_ptr)
 		if (config.params.store_script && job_ptr->batch_flag)
 			head.flags |= RING_REC_WANT_SCRIPT;
 		ring_commit(ring, &head);
+		dropping = false;
 		if (sender)
 			sender_wake(sender);
 		return SLURM_SUCCESS;
