@@ -151,6 +151,14 @@ void jc_segment_heat(struct jc_segment *s, struct jc_block *b)
     open_block(s, b);
 }
 
+static void drop_seen(struct jc_segment *s)
+{
+    if (s->seen)
+        jc_host.free(s->seen);
+    s->seen = NULL;
+    s->seen_size = 0;
+}
+
 void jc_segment_cool(struct jc_segment *s)
 {
     for (unsigned i = JC_HOT_BLOCKS; i-- > 0;) {
@@ -162,6 +170,7 @@ void jc_segment_cool(struct jc_segment *s)
         seal_block(s, s->by_id[id - 1]);
         return;
     }
+    drop_seen(s);
 }
 
 void jc_segment_seal(struct jc_segment *s)
@@ -171,10 +180,7 @@ void jc_segment_seal(struct jc_segment *s)
             seal_block(s, s->by_id[s->hot[i] - 1]);
         s->hot[i] = 0;
     }
-    if (s->seen)
-        jc_host.free(s->seen);
-    s->seen = NULL;
-    s->seen_size = 0;
+    drop_seen(s);
 }
 
 static void drop_block(struct jc_segment *s, uint32_t at)

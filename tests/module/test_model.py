@@ -63,7 +63,7 @@ def grouped(rows: list[Job], field: str) -> list[list[Any]]:
         for i, value in enumerate((1, run * (row["node_count"] or 0), run * (row["cpu_count"] or 0), wait, run)):
             sums[i] += value
     named = [[None if key is None else str(key).encode(), *sums] for key, sums in groups.items()]
-    return sorted(named, key=lambda row: (-row[1], row[0] is not None, row[0] or b""))
+    return sorted(named, key=lambda row: (-row[1], row[0] is None, row[0] or b""))
 
 
 class Machine(RuleBasedStateMachine):
