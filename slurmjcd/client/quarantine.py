@@ -180,8 +180,7 @@ def drop(config_path: Path | None, seqs: tuple[int, ...], everything: bool) -> N
             "DELETE FROM quarantine WHERE spool = ? AND seq = ?", [(entry.spool, entry.seq) for entry in entries]
         )
         database.execute(
-            "INSERT INTO meta VALUES ('discarded', ?)"
-            " ON CONFLICT (key) DO UPDATE SET value = value + excluded.value",
+            "INSERT INTO meta VALUES ('discarded', ?) ON CONFLICT (key) DO UPDATE SET value = value + excluded.value",
             (records,),
         )
         database.execute("COMMIT")

@@ -42,7 +42,8 @@ class Driver:
         return max(heads)[1] - max(tails)[1] < (path.stat().st_size - 4096) / 2
 
     def _ask(self, command: str) -> str:
-        assert self._popen.stdin is not None and self._popen.stdout is not None
+        assert self._popen.stdin is not None
+        assert self._popen.stdout is not None
         self._popen.stdin.write(command + "\n")
         self._popen.stdin.flush()
         answer = self._popen.stdout.readline().strip()

@@ -23,8 +23,8 @@ NAMES = {
 JOB_RESIZING, JOB_COMPLETING, JOB_REQUEUE = 0x2000, 0x8000, 0x400
 TEXTS = {
     "user_name", "name", "partition", "account", "wckey", "resv_name", "state_desc", "nodes", "tres_fmt_req_str",
-    "tres_fmt_alloc_str", "comment", "admin_comment", "system_comment", "container", "licenses", "alloc_node", "mcs_label",
-    "qos", "details.work_dir", "details.features", "details.std_in", "details.std_out", "details.std_err",
+    "tres_fmt_alloc_str", "comment", "admin_comment", "system_comment", "container", "licenses", "alloc_node",
+    "mcs_label", "qos", "details.work_dir", "details.features", "details.std_in", "details.std_out", "details.std_err",
     "details.features_use", "details.orig_dependency", "details.exc_nodes", "details.submit_line",
 }  # fmt: skip
 NOW = 1_800_000_000

@@ -26,8 +26,8 @@ RECORD: list[Any] = [
     "/home/ada", "gpu", 7, 0, {},
 ]  # fmt: skip
 POSITION = {
-    "job_id": 1, "het_job_id": 4, "het_job_offset": 5, "user": 9, "name": 11, "state": 19, "exit_code": 21, "derived": 22,
-    "submit": 23, "eligible": 24, "start": 25, "end": 26, "limit": 27, "nodes": 30, "extra": 37,
+    "job_id": 1, "het_job_id": 4, "het_job_offset": 5, "user": 9, "name": 11, "state": 19, "exit_code": 21,
+    "derived": 22, "submit": 23, "eligible": 24, "start": 25, "end": 26, "limit": 27, "nodes": 30, "extra": 37,
 }  # fmt: skip
 
 
@@ -113,7 +113,8 @@ def test_every_column_that_sacct_has_a_field_for(sacct: Sacct) -> None:
 @pytest.mark.parametrize(
     ("changes", "state"),
     [
-        ({"state": 5}, "FAILED"), ({"state": 4}, "CANCELLED"), ({"state": 6}, "TIMEOUT"), ({"state": 11}, "OUT_OF_MEMORY"),
+        ({"state": 5}, "FAILED"), ({"state": 4}, "CANCELLED"), ({"state": 6}, "TIMEOUT"),
+        ({"state": 11}, "OUT_OF_MEMORY"),
         ({"state": 4, "extra": {"cancelled_by": 0}}, "CANCELLED by 0"),
         ({"state": 1, "extra": {"state_flags": 0x2000}}, "RESIZING"),
         ({"state": 0, "extra": {"state_flags": 0x400}}, "REQUEUED"),

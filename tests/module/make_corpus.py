@@ -2,8 +2,8 @@
 """RDB files kept for ever: each version that changes the encoding adds its own, and all of them have to load.
 
 `python -m tests.module.make_corpus v1` makes the files of encoding version 1 with the module that is built; kept files
-are never made anew. Beside each `<name>.rdb` is `<name>.json`: the records in order of completion, the watermarks, and the
-digest that DEBUG DIGEST gives.
+are never made anew. Beside each `<name>.rdb` is `<name>.json`: the records in order of completion, the watermarks, and
+the digest that DEBUG DIGEST gives.
 """
 
 from __future__ import annotations

@@ -151,7 +151,7 @@ def test_a_key_renamed_to_another_day_is_passed_over(store: Store) -> None:
     store.put(job(1), job(2, NOON + 86400))
     store.client.rename(f"job:seg:{DAY}", f"job:seg:{DAY + 5}")
     assert store.ids() == [2]
-    with pytest.raises(redis.ResponseError, match="^WRONGTYPE"):
+    with pytest.raises(redis.ResponseError, match=r"^WRONGTYPE"):
         store.put(job(3, NOON + 5 * 86400))
 
 

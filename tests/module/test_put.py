@@ -151,7 +151,7 @@ class TestSpool:
         assert store.info()["watermarks"] == [b"s", 3]
 
     def test_hole_is_refused(self, store: Store) -> None:
-        with pytest.raises(redis.ResponseError, match="^OUTOFSEQ 1$"):
+        with pytest.raises(redis.ResponseError, match=r"^OUTOFSEQ 1$"):
             store.call("PUT", "SPOOL", "s", 2, "RECORDS", pack(job(1)))
         assert store.client.dbsize() == 0
 
@@ -170,7 +170,7 @@ class TestSpool:
         with pytest.raises(redis.ResponseError, match="not a number"):
             store.call("PUT", "SPOOL", "s", 1, "RECORDS", pack(job(1)))
         store.client.set("job:spools", "x")
-        with pytest.raises(redis.ResponseError, match="^WRONGTYPE"):
+        with pytest.raises(redis.ResponseError, match=r"^WRONGTYPE"):
             store.call("PUT", "SPOOL", "s", 1, "RECORDS", pack(job(1)))
         assert store.client.keys("job:seg:*") == []
 
@@ -203,7 +203,7 @@ def test_wrong_arguments(store: Store, args: tuple[object, ...]) -> None:
 
 def test_segment_key_of_another_type(store: Store) -> None:
     store.client.set(f"job:seg:{DAY + 1}", "x")
-    with pytest.raises(redis.ResponseError, match="^WRONGTYPE"):
+    with pytest.raises(redis.ResponseError, match=r"^WRONGTYPE"):
         store.put(job(1), job(2, NOON + 86400))
     assert store.client.keys("*") == [f"job:seg:{DAY + 1}".encode()]
     assert store.put(job(1)) == 1

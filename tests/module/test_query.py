@@ -27,7 +27,7 @@ def test_query_is_closed_when_done(store: Store) -> None:
     assert len(store.call("FETCH", "q", 5, "RECORDS")) == 1
     assert store.call("FETCH", "q", 5, "RECORDS") == []
     assert store.info()["queries"] == 0
-    with pytest.raises(redis.ResponseError, match="^NOQUERY"):
+    with pytest.raises(redis.ResponseError, match=r"^NOQUERY"):
         store.call("FETCH", "q", 5)
 
 

@@ -12,10 +12,11 @@ import redis
 from tests.module.conftest import Store
 from tests.module.records import DAY, NOON, job
 
-FIELDS = (
-    "_abi _tmf JobID Partition Start End Elapsed UID User GID Group NNodes NCPUs NodeList JobName State TimeLimit WorkDir"
-    " ResvName ReqGRES Account QOS WCKey Cluster Submit Eligible DerivedEC EC"
-).split()
+FIELDS = [
+    "_abi", "_tmf", "JobID", "Partition", "Start", "End", "Elapsed", "UID", "User", "GID", "Group", "NNodes",
+    "NCPUs", "NodeList", "JobName", "State", "TimeLimit", "WorkDir", "ResvName", "ReqGRES", "Account", "QOS",
+    "WCKey", "Cluster", "Submit", "Eligible", "DerivedEC", "EC",
+]  # fmt: skip
 
 
 def when(epoch: int, tmf: int) -> str:
@@ -105,7 +106,7 @@ def test_absent_fields(store: Store) -> None:
 def test_no_hash_is_nil(store: Store) -> None:
     assert store.call("INDEX", 5) is None
     store.client.set("job:5", "x")
-    with pytest.raises(redis.ResponseError, match="^WRONGTYPE"):
+    with pytest.raises(redis.ResponseError, match=r"^WRONGTYPE"):
         store.call("INDEX", 5)
 
 
@@ -124,7 +125,7 @@ def test_no_hash_is_nil(store: Store) -> None:
 )
 def test_bad_hash(store: Store, fields: dict[str, str]) -> None:
     store.client.hset("job:1", mapping=job_hash(1, 0, **fields))
-    with pytest.raises(redis.ResponseError, match="^BADRECORD 0 "):
+    with pytest.raises(redis.ResponseError, match=r"^BADRECORD 0 "):
         store.call("INDEX", 1)
     assert store.client.keys("job:seg:*") == []
 
@@ -167,7 +168,7 @@ def test_sets(store: Store) -> None:
     "fields", [{"Start": "x"}, {"NNodesMin": "-1"}, {"NNodesMin": 5, "NNodesMax": 2}, {"Start": 10, "End": 5}]
 )
 def test_bad_query(store: Store, fields: dict[str, Any]) -> None:
-    with pytest.raises(redis.ResponseError, match="the query's|the window"):
+    with pytest.raises(redis.ResponseError, match=r"the query's|the window"):
         ask(store, "bad", **fields)
 
 
