@@ -47,7 +47,9 @@ def test_the_calling_thread_makes_no_system_call_but_a_wake_up(
     world = make_world(params=params)
     fault(world)
     trace = rundir / "trace"
-    process = world.driver.start(CALLS, rate=2000, wrap=("strace", "-ff", "-y", "-qq", "-s", "40", "-o", str(trace)))
+    # -D: our child is the driver, which is what we kill; strace ends with it
+    wrap = ("strace", "-D", "-ff", "-y", "-qq", "-s", "40", "-o", str(trace))
+    process = world.driver.start(CALLS, rate=2000, wrap=wrap)
     world.driver.wait_reported(process)
     world.driver.stop()
     found = calls_between_promises(rundir)
