@@ -27,6 +27,7 @@ from slurmjcd import protocol
 from slurmjcd.checks import read_secret, secret_path
 from slurmjcd.config import Config
 from slurmjcd.errors import BadRecord, ConfigError, OutOfSequence, Refused, StoreError, Unavailable
+from slurmjcd.replies import PAGE_BYTES_MAX, GuardedParser
 
 log = logging.getLogger(__name__)
 
@@ -136,6 +137,8 @@ class StoreLink:
                     if not data:
                         raise ConnectionResetError("closed by the server")
                     came += data
+                    if len(came) > PAGE_BYTES_MAX:
+                        raise ConnectionAbortedError(f"a page may have {PAGE_BYTES_MAX} bytes, this one has more")
         except (OSError, TimeoutError) as exc:
             raise Unavailable(f"connection to Redis at {self.address} lost: {_text(exc)}") from exc
         if came.startswith(b"-"):
@@ -177,10 +180,12 @@ def translate(exc: Exception, address: str, *, has_module: bool = False) -> Stor
 def parse_info(reply: Any) -> StoreInfo:
     """SLURMJC.INFO's reply, as flat array or map."""
     if isinstance(reply, list):
-        reply = dict(zip(reply[::2], reply[1::2], strict=False))
-    if not isinstance(reply, dict):
+        pairs = list(zip(reply[::2], reply[1::2], strict=False))
+    elif isinstance(reply, dict):
+        pairs = list(reply.items())
+    else:
         raise Unavailable("the reply to SLURMJC.INFO is not a list of names and values")
-    fields = {key.decode("ascii", "replace"): value for key, value in reply.items() if isinstance(key, bytes)}
+    fields = {key.decode("ascii", "replace"): value for key, value in pairs if isinstance(key, bytes)}
     marks = fields.get("watermarks") or []
     if isinstance(marks, dict):
         marks = [part for pair in marks.items() for part in pair]
@@ -262,6 +267,7 @@ class Store:
             "protocol": 2,
             "retry": Retry(NoBackoff(), 0),
             "driver_info": None,
+            "parser_class": GuardedParser,
         }
         return StoreLink(self._connection(options), self.prefix, self.address)
 
