@@ -25,7 +25,7 @@ help:
 	@echo 'make check    formatting, lint, types, warnings, units, generated files'
 	@echo 'make fuzz     fuzz the C parts (TARGET=rdb picks one, SECONDS=600 each)'
 	@echo 'make test-sanitizers  the tests of the C parts, with ASan, UBSan and TSan'
-	@echo 'make bench    measure (BENCH=hook picks one)'
+	@echo 'make bench    measure everything, 15 minutes (BENCH=hook picks one)'
 	@echo 'make plugin   build jobcomp_redis.so and slurm_jobcomp.so'
 	@echo 'make setup    only install and prepare what the others need'
 	@echo 'make clean    remove what was built; make distclean, the set-up as well'
@@ -111,7 +111,7 @@ test-parity: setup plugin
 	@tests/parity/install-packages
 	@$(PY) -m tests.parity
 
-BENCH ?= hook
+BENCH ?= all
 bench: setup plugin
 	@bench/run $(BENCH)
 
