@@ -7,6 +7,10 @@
 #include <strings.h>
 
 #define TIME_MAX UINT64_C(253402300799)
+/* Each segment's dictionary is asked for each text, and each word is sought in
+ * each feature expression. */
+#define TEXTS_MAX 16384
+#define WORDS_MAX 64
 
 void jc_criteria_init(struct jc_criteria *c)
 {
@@ -167,10 +171,16 @@ static bool parse_string(struct jc_criteria *c, const struct kind *k,
                          struct jc_slice value)
 {
     struct jc_strings *s = &c->strings[k->col];
-    char *copy = jc_host.alloc((size_t)value.n + 1);
+    bool words = k->col == JC_FIELD_FEATURES;
+    char *copy;
 
-    if (value.n)
-        memcpy(copy, value.p, value.n);
+    if (c->texts == TEXTS_MAX || (words && s->n == WORDS_MAX))
+        return refuse(c, "criterion '%s' was given more than %d times",
+                      k->name, words ? WORDS_MAX : TEXTS_MAX);
+    c->texts++;
+    copy = jc_host.alloc((size_t)value.n + 1);
+    for (uint32_t i = 0; i < value.n; i++)
+        copy[i] = words ? jc_lower(value.p[i]) : value.p[i];
     if (s->n == s->room) {
         s->room = s->room ? s->room * 2 : 2;
         s->v = jc_host.resize(s->v, s->room * sizeof(*s->v));

@@ -32,7 +32,9 @@ struct jc_criteria {
     uint32_t flags;           /* flag bits asked for */
     struct jc_ranges exit;    /* wait statuses without the core dump bit */
     struct jc_nodelist nodes;
-    struct jc_strings strings[JC_FIELD_COUNT]; /* "" = absent */
+    struct jc_strings strings[JC_FIELD_COUNT]; /* "" = absent; those of
+                                                  constraint in lower case */
+    size_t texts;             /* in strings, all in all */
     struct jc_ranges numbers[JC_COLS];         /* codes; n = 0: not asked */
     uint64_t limit;           /* jobs to return, UINT64_MAX = all */
     char why[320];            /* the error, see jc_criteria_add */
@@ -48,6 +50,12 @@ bool jc_criteria_add(struct jc_criteria *c, struct jc_slice name,
 /* After the last pair; false with a text in why (a window that ends before it
  * starts). */
 bool jc_criteria_done(struct jc_criteria *c);
+
+/* The small letter of a large one of ASCII. */
+static inline char jc_lower(char c)
+{
+    return (char)(c >= 'A' && c <= 'Z' ? c + ('a' - 'A') : c);
+}
 
 /* Parses a whole decimal number of at most max; for other arguments too. */
 bool jc_parse_number(struct jc_slice text, uint64_t max, uint64_t *out);

@@ -15,15 +15,10 @@ static bool folds_case(unsigned col)
            col == JC_FIELD_QOS || col == JC_FIELD_WCKEY;
 }
 
-static unsigned char lower(char c)
-{
-    return (unsigned char)(c >= 'A' && c <= 'Z' ? c + ('a' - 'A') : c);
-}
-
 static bool same_folded(const char *a, const char *b, uint32_t n)
 {
     for (uint32_t i = 0; i < n; i++)
-        if (lower(a[i]) != lower(b[i]))
+        if (jc_lower(a[i]) != jc_lower(b[i]))
             return false;
     return true;
 }
@@ -35,14 +30,6 @@ static bool equals_one(const struct jc_strings *want, struct jc_slice text)
             same_folded(want->v[i].p, text.p, text.n))
             return true;
     return false;
-}
-
-static bool contains(struct jc_slice expression, struct jc_slice word)
-{
-    for (uint32_t at = 0; at + word.n <= expression.n; at++)
-        if (same_folded(expression.p + at, word.p, word.n))
-            return true;
-    return !word.n;
 }
 
 /* ---- binding ---- */
@@ -117,7 +104,8 @@ static bool mark(struct jc_filter *f, const struct jc_segment *s, uint32_t id)
     return found;
 }
 
-static bool bind_jobs(struct jc_filter *f, const struct jc_segment *s)
+static bool bind_jobs(struct jc_filter *f, const struct jc_segment *s,
+                      uint64_t *work)
 {
     const struct jc_criteria *c = f->criteria;
     bool found = false;
@@ -133,6 +121,7 @@ static bool bind_jobs(struct jc_filter *f, const struct jc_segment *s)
     f->candidate = jc_host.alloc(s->ids);
     memset(f->candidate, 0, s->ids);
     f->candidates = s->ids;
+    *work += 32 * lookups_of(c) + s->ids / 64;
     found = false;
     for (size_t i = 0; i < c->jobs.n; i++)
         for (uint64_t id = c->jobs.v[i].lo; id <= c->jobs.v[i].hi; id++)
@@ -155,8 +144,9 @@ int64_t jc_criteria_first_day(const struct jc_criteria *c)
 }
 
 bool jc_filter_bind(struct jc_filter *f, const struct jc_criteria *c,
-                    const struct jc_segment *s)
+                    const struct jc_segment *s, uint64_t *work)
 {
+    *work += 64 * c->texts + c->members;
     jc_filter_free(f);
     f->criteria = c;
     f->serial = s->serial;
@@ -167,7 +157,7 @@ bool jc_filter_bind(struct jc_filter *f, const struct jc_criteria *c,
         if (c->strings[col].n && is_exact(col) &&
             !(folds_case(col) ? bind_folded : bind_strings)(f, s, col))
             return false;
-    return !c->has_job || bind_jobs(f, s);
+    return !c->has_job || bind_jobs(f, s, work);
 }
 
 void jc_filter_free(struct jc_filter *f)
@@ -191,6 +181,8 @@ struct eval {
     const struct jc_block *b;
     uint8_t *match;
     uint64_t *work;
+    uint64_t work_max;
+    bool paused;
 };
 
 static bool none(const struct eval *e)
@@ -203,6 +195,16 @@ static void load(const struct eval *e, unsigned col, uint64_t *out)
 {
     jc_block_column(e->b, col, out);
     *e->work += e->b->rows;
+}
+
+/* What finding rows in a set costs, as a long list is far from any cache. */
+static uint64_t search_work(const struct jc_ranges *set, uint32_t rows)
+{
+    uint64_t steps = 0;
+
+    for (size_t n = set->n; n > 16; n /= 2)
+        steps += rows;
+    return steps * 4;
 }
 
 /* Keeps rows whose code is in the set; false when none can be left. */
@@ -226,6 +228,7 @@ static bool keep_ranges(const struct eval *e, unsigned col,
         for (uint32_t i = 0; i < e->b->rows; i++)
             if (e->match[i])
                 e->match[i] = jc_ranges_have(set, v[i]);
+        *e->work += search_work(set, e->b->rows);
     }
     return true;
 }
@@ -238,29 +241,48 @@ static bool keep_range(const struct eval *e, unsigned col, uint64_t lo,
     return keep_ranges(e, col, &(struct jc_ranges){&r, 1, 1});
 }
 
+/* Does a feature expression hold every word? "" is an expression's absence. */
+static bool holds_words(const struct eval *e, struct jc_slice text)
+{
+    const struct jc_strings *words =
+        &e->f->criteria->strings[JC_FIELD_FEATURES];
+    char *folded = jc_host.alloc((size_t)text.n + 1);
+    bool ok = true;
+
+    for (uint32_t i = 0; i < text.n; i++)
+        folded[i] = jc_lower(text.p[i]);
+    for (size_t i = 0; i < words->n && ok; i++) {
+        struct jc_slice word = words->v[i];
+
+        ok = word.n ? memmem(folded, text.n, word.p, word.n) != NULL : !text.n;
+        *e->work += text.n;
+    }
+    jc_host.free(folded);
+    return ok;
+}
+
 static bool verdict(const struct eval *e, unsigned col, uint64_t code)
 {
-    const struct jc_criteria *c = e->f->criteria;
-    const struct jc_strings *want = &c->strings[JC_FIELD_FEATURES];
     struct jc_slice text = {"", 0};
 
+    *e->work += 64;
     if (code)
         text = jc_dict_get(&e->s->dict[col], (uint32_t)(code >> 1));
     if (col == JC_FIELD_NODES)
-        return code && jc_nodelist_overlaps(&c->nodes, text);
-    for (size_t i = 0; i < want->n; i++) {
-        if (!want->v[i].n ? text.n > 0 : !contains(text, want->v[i]))
-            return false;
-    }
-    return true;
+        return code && jc_nodelist_overlaps(&e->f->criteria->nodes, text,
+                                            e->work);
+    return holds_words(e, text);
 }
 
-/* Keeps rows by a verdict on their string, made once per dictionary id. */
-static bool keep_judged(const struct eval *e, unsigned col)
+/* Keeps rows by a verdict on their string, made once per dictionary id. A block
+ * may have many of them, and one may take long: false with e->paused set when
+ * the work reached its bound. Those made are kept for the next time. */
+static bool keep_judged(struct eval *e, unsigned col)
 {
     uint64_t v[JC_BLOCK_ROWS];
     struct jc_filter *f = e->f;
     uint32_t known = e->s->dict[col].count + 1;
+    bool made = false;
 
     if (f->memos[col] < known) {
         f->memo[col] = jc_host.resize(f->memo[col], known);
@@ -275,8 +297,11 @@ static bool keep_judged(const struct eval *e, unsigned col)
         if (!e->match[i])
             continue;
         if (*memo == MEMO_UNKNOWN) {
+            e->paused = made && *e->work >= e->work_max;
+            if (e->paused)
+                return false;
             *memo = verdict(e, col, v[i]) ? MEMO_YES : MEMO_NO;
-            *e->work += 64;
+            made = true;
         }
         e->match[i] = *memo == MEMO_YES;
     }
@@ -333,6 +358,8 @@ static bool keep_jobs(const struct eval *e)
     load(e, JC_FIELD_ARRAY_TASK_ID, task);
     load(e, JC_FIELD_HET_JOB_ID, het);
     load(e, JC_FIELD_HET_JOB_OFFSET, part);
+    *e->work += search_work(&c->jobs, e->b->rows) + (c->members > 16) * 16 *
+                                                        (uint64_t)e->b->rows;
     for (uint32_t i = 0; i < e->b->rows; i++) {
         if (!e->match[i])
             continue;
@@ -430,8 +457,8 @@ static bool asks_for_size(const struct jc_criteria *c)
            c->numbers[JC_FIELD_CPU_COUNT].n;
 }
 
-/* Each returns false when it has emptied match. */
-static void keep_all(const struct eval *e, uint64_t now)
+/* Each returns false when it has emptied match, or paused. */
+static void keep_all(struct eval *e, uint64_t now)
 {
     const struct jc_criteria *c = e->f->criteria;
 
@@ -459,14 +486,17 @@ static void keep_all(const struct eval *e, uint64_t now)
 
 uint32_t jc_filter_block(struct jc_filter *f, const struct jc_segment *s,
                          const struct jc_block *b, uint64_t now,
-                         uint8_t match[JC_BLOCK_ROWS], uint64_t *work)
+                         uint8_t match[JC_BLOCK_ROWS], uint64_t *work,
+                         uint64_t work_max)
 {
-    struct eval e = {f, s, b, match, work};
+    struct eval e = {f, s, b, match, work, work_max, false};
     uint32_t n = 0;
 
     memset(match, 1, b->rows);
     *work += 16;
     keep_all(&e, now);
+    if (e.paused)
+        return JC_FILTER_PAUSED;
     for (uint32_t i = 0; i < b->rows; i++)
         n += match[i];
     return n;

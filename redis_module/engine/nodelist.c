@@ -7,7 +7,8 @@
 #define NAME_MAX_BYTES 512
 #define GROUPS_MAX 8     /* brackets in one name */
 #define RUNS_MAX 65536   /* in the list that is asked for */
-#define STEPS_MAX 1048576 /* runs looked at in a job's list */
+#define STEPS_MAX 131072 /* ranges and numbers gone through: in a job's list,
+                            and in all the lists that are asked for */
 
 /* Numbers lo..hi, written with at least width digits, inside a name: name holds
  * the prefix, prefix_n bytes, and behind it the suffix. No number: width 0. */
@@ -33,6 +34,15 @@ struct sink {
     bool found;
     const char *why;
 };
+
+/* Counts what a list makes us do, which may be far more than its length. */
+static bool step(struct sink *sink)
+{
+    if (++sink->steps <= STEPS_MAX)
+        return true;
+    sink->why = "node lists name too many nodes one by one";
+    return false;
+}
 
 static bool is_digit(char c)
 {
@@ -117,7 +127,7 @@ static bool give_range(struct sink *sink, const char *prefix, uint32_t pn,
             continue;
         /* the suffix holds the last number: spell this one out */
         for (uint64_t v = r.lo; v <= r.hi; v++)
-            if (++sink->steps > STEPS_MAX ||
+            if (!step(sink) ||
                 !give_number(sink, prefix, pn, suffix, sn, v, r.width))
                 return false;
         return true;
@@ -208,6 +218,8 @@ static bool give_groups(struct sink *sink, struct group *g, unsigned n,
     memcpy(name + len, g->before, g->before_n);
     len += g->before_n;
     while (next_range(g, &at, &r, &sink->why)) {
+        if (!step(sink))
+            return false;
         if (n == 1) {
             if (!give_range(sink, name, len, tail, tail_n, r))
                 return false;
@@ -217,10 +229,8 @@ static bool give_groups(struct sink *sink, struct group *g, unsigned n,
             unsigned dn = digits_of(v) < r.width ? r.width : digits_of(v);
             uint64_t rest = v;
 
-            if (++sink->steps > STEPS_MAX) {
-                sink->why = "a node list names too many nodes";
+            if (!step(sink))
                 return false;
-            }
             if (len + dn > NAME_MAX_BYTES - 40)
                 return false;
             for (unsigned i = dn; i-- > 0; rest /= 10)
@@ -342,10 +352,12 @@ static bool collect(struct sink *sink, const char *name, uint32_t prefix_n,
 
 const char *jc_nodelist_add(struct jc_nodelist *list, struct jc_slice text)
 {
-    struct sink sink = {.take = collect, .list = list};
+    struct sink sink = {.take = collect, .list = list, .steps = list->steps};
     size_t before = list->runs;
+    bool taken = give_list(&sink, text);
 
-    if (give_list(&sink, text) && list->runs > before)
+    list->steps = sink.steps;
+    if (taken && list->runs > before)
         return NULL;
     return sink.why ? sink.why : "a node list names no node";
 }
@@ -423,7 +435,7 @@ static bool meet(struct sink *sink, const char *name, uint32_t prefix_n,
 {
     const struct jc_nodelist *l = sink->sought;
 
-    if (++sink->steps > STEPS_MAX)
+    if (!step(sink))
         return false;
     for (unsigned width = 0; width <= DIGITS_MAX && !sink->found; width++) {
         struct range part = {r.lo, r.hi, width};
@@ -439,10 +451,12 @@ static bool meet(struct sink *sink, const char *name, uint32_t prefix_n,
     return !sink->found;
 }
 
-bool jc_nodelist_overlaps(const struct jc_nodelist *list, struct jc_slice text)
+bool jc_nodelist_overlaps(const struct jc_nodelist *list, struct jc_slice text,
+                          uint64_t *work)
 {
     struct sink sink = {.take = meet, .sought = list};
 
     give_list(&sink, text);
+    *work += text.n + 64 * sink.steps;
     return sink.found;
 }

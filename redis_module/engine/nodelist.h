@@ -19,6 +19,7 @@ struct jc_nodelist {
     size_t runs;
     size_t room;
     uint32_t widths; /* bit w: a run has numbers of w digits at least */
+    uint64_t steps;  /* numbers gone through to take the texts apart */
 };
 
 /* Adds the nodes that text names. Returns NULL or a constant text saying what
@@ -29,9 +30,10 @@ const char *jc_nodelist_add(struct jc_nodelist *list, struct jc_slice text);
 void jc_nodelist_done(struct jc_nodelist *list);
 void jc_nodelist_free(struct jc_nodelist *list);
 
-/* True when text names one of the list's nodes. A text that is no node list is
- * taken as far as it can be read. */
-bool jc_nodelist_overlaps(const struct jc_nodelist *list,
-                          struct jc_slice text);
+/* True when text names one of the list's nodes. A text that is no node list, or
+ * one of more than 65536 parts, is taken as far as it goes. *work grows by about
+ * the nanoseconds it took. */
+bool jc_nodelist_overlaps(const struct jc_nodelist *list, struct jc_slice text,
+                          uint64_t *work);
 
 #endif

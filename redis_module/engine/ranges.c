@@ -12,6 +12,10 @@ void jc_ranges_free(struct jc_ranges *r)
 
 void jc_ranges_add(struct jc_ranges *r, uint64_t lo, uint64_t hi)
 {
+    if (r->n && lo && r->v[r->n - 1].hi == lo - 1) { /* 1,2,3: one range */
+        r->v[r->n - 1].hi = hi;
+        return;
+    }
     if (r->n == r->room) {
         r->room = r->room ? r->room * 2 : 4;
         r->v = jc_host.resize(r->v, r->room * sizeof(*r->v));
@@ -26,13 +30,22 @@ static int by_lo(const void *pa, const void *pb)
     return (a->lo > b->lo) - (a->lo < b->lo);
 }
 
+static bool rising(const struct jc_ranges *r)
+{
+    for (size_t i = 1; i < r->n; i++)
+        if (r->v[i].lo < r->v[i - 1].lo)
+            return false;
+    return true;
+}
+
 void jc_ranges_sort(struct jc_ranges *r)
 {
     size_t kept = 0;
 
     if (r->n < 2)
         return;
-    qsort(r->v, r->n, sizeof(*r->v), by_lo);
+    if (!rising(r))
+        qsort(r->v, r->n, sizeof(*r->v), by_lo);
     for (size_t i = 1; i < r->n; i++) {
         struct jc_range *last = &r->v[kept];
 

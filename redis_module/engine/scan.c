@@ -71,7 +71,7 @@ bool jc_scan_enter(struct jc_scan *q, const struct jc_segment *s)
         q->day = s->day;
     }
     if (q->filter.serial != s->serial &&
-        !jc_filter_bind(&q->filter, &q->criteria, s))
+        !jc_filter_bind(&q->filter, &q->criteria, s, &q->work))
         return false;
     if (q->serial != s->serial || q->layout != s->layout) {
         q->matched_rows = 0;
@@ -110,13 +110,20 @@ enum jc_step jc_scan_next(struct jc_scan *q, const struct jc_segment *s,
 {
     for (; q->block < s->blocks; q->block++, q->row = 0) {
         const struct jc_block *b = s->order[q->block];
+        uint32_t n;
 
         if (q->row >= b->rows)
             continue;
         if (q->matched_rows != b->rows || !q->row) {
             if (q->work >= work_max)
                 return JC_STEP_PAUSE;
-            if (!jc_filter_block(&q->filter, s, b, now, q->match, &q->work)) {
+            n = jc_filter_block(&q->filter, s, b, now, q->match, &q->work,
+                                work_max);
+            if (n == JC_FILTER_PAUSED) {
+                q->matched_rows = 0;
+                return JC_STEP_PAUSE;
+            }
+            if (!n) {
                 pass_rest(q, b);
                 continue;
             }
@@ -148,7 +155,10 @@ enum jc_step jc_scan_next_block(struct jc_scan *q, const struct jc_segment *s,
             continue;
         if (q->work >= work_max)
             return JC_STEP_PAUSE;
-        n = jc_filter_block(&q->filter, s, b, now, q->match, &q->work);
+        n = jc_filter_block(&q->filter, s, b, now, q->match, &q->work,
+                            work_max);
+        if (n == JC_FILTER_PAUSED)
+            return JC_STEP_PAUSE;
         for (uint32_t i = 0; i < from; i++) { /* given before the change */
             n -= q->match[i];
             q->match[i] = 0;

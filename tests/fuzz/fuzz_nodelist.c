@@ -15,11 +15,12 @@ static struct jc_slice slice(struct input in)
 static bool asks(struct jc_slice list, struct jc_slice job, bool *valid)
 {
     struct jc_nodelist l = {0};
+    uint64_t work = 0;
     bool found;
 
     *valid = !jc_nodelist_add(&l, list);
     jc_nodelist_done(&l);
-    found = jc_nodelist_overlaps(&l, job);
+    found = jc_nodelist_overlaps(&l, job, &work);
     jc_nodelist_free(&l);
     return found;
 }

@@ -110,6 +110,11 @@ def test_wrong_arguments(unchanged: Store, name: str, args: tuple[Any, ...], why
         (("node", "n[3-1]"), "node"),
         (("reason", "x"), "reason"),
         (("limit", "-1"), "limit"),
+        (("constraint", "x") * 65, "criterion 'constraint' was given more than 64 times"),
+        (("user", "x") * 16_385, "criterion 'user' was given more than 16384 times"),
+        (("user", "x", "name", "y") * 8_193, "was given more than 16384 times"),
+        (("node", "a1,n[1-999999]a111111111111111111[1]") * 1000, "node lists name too many nodes one by one"),
+        (("node", "a1,n[1-99999]a111111111111111111[" + "1," * 50_000 + "1]"), "too many nodes one by one"),
     ],
 )
 def test_wrong_criteria(unchanged: Store, name: str, pairs: tuple[str, ...], why: str) -> None:

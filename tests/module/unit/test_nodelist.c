@@ -1,4 +1,6 @@
 /* SPDX-License-Identifier: MIT */
+#include <stdio.h>
+
 #include "nodelist.h"
 #include "unit.h"
 
@@ -6,11 +8,12 @@ static bool meet(const char *sought, const char *job)
 {
     struct jc_nodelist list = {0};
     const char *why = jc_nodelist_add(&list, SLICE(sought));
+    uint64_t work = 0;
     bool found;
 
     assert_null(why);
     jc_nodelist_done(&list);
-    found = jc_nodelist_overlaps(&list, SLICE(job));
+    found = jc_nodelist_overlaps(&list, SLICE(job), &work);
     jc_nodelist_free(&list);
     return found;
 }
@@ -87,15 +90,38 @@ static void test_refused(void **state)
 /* Work is bounded whatever a list announces. */
 static void test_bounded(void **state)
 {
+    static const char HUGE[] = "a[1-999999999]b[1-999999999]c[1-999999999]";
+    /* names no node that there may be, and takes its time to say so */
+    static const char NOTHING[] = "a1,n[1-999]a111111111111111111[1]";
+    static const char TWICE[] = "a1,n[1-999]a111111111111111111[%s1]";
+    static const char TOO_MANY[] = "node lists name too many nodes one by one";
+    char ones[2001] = "", text[sizeof(TWICE) + sizeof(ones)];
+    const char *why = NULL;
     struct jc_nodelist list = {0};
+    uint64_t work = 0;
 
     (void)state;
     assert_null(jc_nodelist_add(&list, SLICE("a1")));
     jc_nodelist_done(&list);
-    assert_false(jc_nodelist_overlaps(
-        &list, SLICE("a[1-999999999]b[1-999999999]c[1-999999999]")));
-    assert_non_null(jc_nodelist_add(
-        &list, SLICE("a[1-999999999]b[1-999999999]c[1-999999999]")));
+    assert_false(jc_nodelist_overlaps(&list, SLICE(HUGE), &work));
+    assert_true(work > 1000000);
+    work = 0;
+    assert_false(jc_nodelist_overlaps(&list, SLICE("b1"), &work));
+    assert_true(work < 1000);
+    assert_non_null(jc_nodelist_add(&list, SLICE(HUGE)));
+    jc_nodelist_free(&list);
+
+    assert_null(jc_nodelist_add(&list, SLICE(NOTHING)));
+    for (unsigned i = 0; i < 1000 && !why; i++)
+        why = jc_nodelist_add(&list, SLICE(NOTHING));
+    assert_string_equal(why, TOO_MANY);
+    jc_nodelist_free(&list);
+
+    for (unsigned i = 0; i < 1000; i++)
+        memcpy(ones + 2 * i, "1,", 3);
+    snprintf(text, sizeof(text), TWICE, ones);
+    assert_string_equal(jc_nodelist_add(
+        &list, (struct jc_slice){text, (uint32_t)strlen(text)}), TOO_MANY);
     jc_nodelist_free(&list);
 }
 

@@ -128,12 +128,59 @@ static void test_scan_survives(void **state)
     jc_segment_free(s);
 }
 
+/* Strings judged one by one are work too: a block of them takes many calls. */
+static void test_judging_pauses(void **state)
+{
+    enum { N = 1000, WORDS = 40 };
+    struct jc_segment *s = jc_segment_new(DAY);
+    static char features[N][1024];
+    struct jc_place place;
+    struct jc_scan q;
+    unsigned calls = 0;
+    enum jc_step step;
+
+    (void)state;
+    for (uint32_t i = 0; i < N; i++) {
+        struct jc_record rec = job(i + 1, NOON + i);
+
+        memset(features[i], 'X', sizeof(features[i]));
+        snprintf(features[i], sizeof(features[i]), "%u", i);
+        features[i][strlen(features[i])] = '&';
+        rec.string[JC_FIELD_FEATURES] =
+            (struct jc_slice){features[i], sizeof(features[i])};
+        jc_segment_put(s, &rec, 0);
+    }
+    jc_scan_init(&q);
+    for (unsigned i = 0; i < WORDS; i++)
+        assert_true(jc_criteria_add(&q.criteria, SLICE("constraint"),
+                                    SLICE("xx")));
+    assert_true(jc_criteria_add(&q.criteria, SLICE("constraint"),
+                                SLICE("999&")));
+    assert_true(jc_criteria_done(&q.criteria));
+    jc_scan_start(&q);
+    do {
+        uint64_t before = q.work;
+
+        calls++;
+        assert_true(jc_scan_enter(&q, s));
+        step = jc_scan_next(&q, s, 0, q.work + 65536, &place);
+        assert_true(q.work - before < 3 * 65536);
+    } while (step == JC_STEP_PAUSE);
+    assert_int_equal(step, JC_STEP_ROW);
+    assert_int_equal(jc_block_code(s->order[place.block], place.row,
+                                   JC_FIELD_JOB_ID), N);
+    assert_true(calls > N * WORDS * 1024 / 65536 / 3);
+    jc_scan_free(&q);
+    jc_segment_free(s);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_order),
         cmocka_unit_test(test_replace),
         cmocka_unit_test(test_scan_survives),
+        cmocka_unit_test(test_judging_pauses),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
