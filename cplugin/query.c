@@ -30,13 +30,45 @@ struct query {
 	struct resp conn;
 	struct query_reply reply;
 	jc_list_t *jobs;
+	struct row_memory memory;
 	bool one_run_each; /* no --duplicates */
 	struct dedup dedup;
 	struct het het;  /* --whole-hetjob */
 	bool fetching;   /* strings inside an array are records */
+	bool asked_on;   /* the page behind this one is asked for */
 	const char *bad; /* what was wrong with one of them */
 	char why[700];
 };
+
+/* ---- requests ---- */
+
+static bool _put_hello(struct resp *conn)
+{
+	return resp_put_array(conn, 3) &&
+	       resp_put_text(conn, "SLURMJC.HELLO") &&
+	       resp_put_text(conn, "1") &&
+	       resp_put_text(conn, "jobcomp_redis/" SLURM_VERSION_STRING);
+}
+
+static bool _put_match(struct resp *conn, const struct criteria *criteria)
+{
+	bool ok = resp_put_array(conn, 2 + criteria->argc) &&
+		  resp_put_text(conn, "SLURMJC.MATCH") &&
+		  resp_put_text(conn, QUERY_ID);
+
+	for (size_t i = 0; ok && (i < criteria->argc); i++)
+		ok = resp_put_text(conn, criteria->argv[i]);
+	return ok;
+}
+
+static bool _put_fetch(struct resp *conn)
+{
+	return resp_put_array(conn, 4) &&
+	       resp_put_text(conn, "SLURMJC.FETCH") &&
+	       resp_put_text(conn, QUERY_ID) &&
+	       resp_put_number(conn, PAGE_JOBS) &&
+	       resp_put_text(conn, "RECORDS");
+}
 
 /* ---- replies, without an object for each of a million rows ---- */
 
@@ -55,6 +87,20 @@ static struct query_reply *_root(const redisReadTask *task, int type,
 	return &query->reply;
 }
 
+/*
+ * A page begins: while it is read the daemon gets the next one ready. The empty
+ * page is the last, nothing must be asked behind it.
+ */
+static struct query_reply *_begin_array(const redisReadTask *task,
+					size_t elements)
+{
+	struct query *query = task->privdata;
+
+	if (query->fetching && !task->parent && elements)
+		query->asked_on = _put_fetch(&query->conn);
+	return _root(task, task->type, elements);
+}
+
 static void _on_record(struct query *query, const char *bytes, size_t size)
 {
 	struct jc_record record;
@@ -68,7 +114,7 @@ static void _on_record(struct query *query, const char *bytes, size_t size)
 	}
 	if (!het_keeps(&query->het, &record))
 		return;
-	row = query_row(&record);
+	row = query_row(&query->memory, &record);
 	list_append(query->jobs, row);
 	if (query->one_run_each)
 		dedup_add(&query->dedup, row);
@@ -91,12 +137,12 @@ static void *_on_string(const redisReadTask *task, char *text, size_t len)
 #if HIREDIS_MAJOR >= 1
 static void *_on_array(const redisReadTask *task, size_t elements)
 {
-	return _root(task, task->type, elements);
+	return _begin_array(task, elements);
 }
 #else
 static void *_on_array(const redisReadTask *task, int elements)
 {
-	return _root(task, task->type, (size_t) elements);
+	return _begin_array(task, (size_t) elements);
 }
 #endif
 
@@ -165,9 +211,15 @@ static bool _ask(struct query *query)
 	bool broken, open = true;
 
 	for (;;) {
-		if (!resp_flush(conn))
-			return _fail(query, "%s", conn->why);
-		if (resp_reply(conn, &broken))
+		bool whole = resp_reply(conn, &broken);
+
+		/*
+		 * What the reply's beginning asked for goes out at once. If that
+		 * fails, what the daemon said before it left counts.
+		 */
+		if (open && !broken)
+			(void) resp_flush(conn);
+		if (whole)
 			break;
 		if (broken || !open)
 			return _fail(query, "%s", conn->why);
@@ -203,34 +255,16 @@ static bool _connect(struct query *query)
 
 static bool _hello(struct query *query)
 {
-	return (resp_put_array(&query->conn, 3) &&
-		resp_put_text(&query->conn, "SLURMJC.HELLO") &&
-		resp_put_text(&query->conn, "1") &&
-		resp_put_text(&query->conn,
-			      "jobcomp_redis/" SLURM_VERSION_STRING)) ?
-	       _ask(query) : _fail(query, "%s", "no memory");
-}
-
-static bool _match(struct query *query, const struct criteria *criteria)
-{
-	bool ok = resp_put_array(&query->conn, 2 + criteria->argc) &&
-		  resp_put_text(&query->conn, "SLURMJC.MATCH") &&
-		  resp_put_text(&query->conn, QUERY_ID);
-
-	for (size_t i = 0; ok && (i < criteria->argc); i++)
-		ok = resp_put_text(&query->conn, criteria->argv[i]);
-	return ok ? _ask(query) : _fail(query, "%s", "no memory");
+	return _put_hello(&query->conn) ? _ask(query) :
+	       _fail(query, "%s", "no memory");
 }
 
 /* One page into the list; *done when it was the empty last one. */
 static bool _fetch(struct query *query, bool *done)
 {
-	bool ok = resp_put_array(&query->conn, 4) &&
-		  resp_put_text(&query->conn, "SLURMJC.FETCH") &&
-		  resp_put_text(&query->conn, QUERY_ID) &&
-		  resp_put_number(&query->conn, PAGE_JOBS) &&
-		  resp_put_text(&query->conn, "RECORDS");
+	bool ok = query->asked_on || _put_fetch(&query->conn);
 
+	query->asked_on = false;
 	query->fetching = true;
 	ok = ok ? _ask(query) : _fail(query, "%s", "no memory");
 	query->fetching = false;
@@ -244,16 +278,19 @@ static bool _fetch(struct query *query, bool *done)
 	return true;
 }
 
-/* A whole question: every page of its answer goes where records go. */
+/*
+ * A whole question: every page of its answer goes where records go. The first
+ * is asked for along with the question; when nothing matches it is empty.
+ */
 static bool _answer(struct query *query, const struct criteria *criteria)
 {
 	bool done = false;
 
-	if (!_match(query, criteria))
+	if (!_put_match(&query->conn, criteria) || !_put_fetch(&query->conn))
+		return _fail(query, "%s", "no memory");
+	if (!_ask(query))
 		return false;
-	if (query->reply.type == REDIS_REPLY_NIL)
-		return true; /* nothing matches */
-	while (!done)
+	for (query->asked_on = true; !done; )
 		if (!_fetch(query, &done))
 			return false;
 	return true;
@@ -300,12 +337,13 @@ extern jc_list_t *query_jobs(const struct params *params,
 {
 	struct query query = {
 		.params = params,
-		.jobs = list_create(jobcomp_destroy_job),
+		.jobs = list_create(row_free),
 		.one_run_each = job_cond &&
 				!(job_cond->flags & JOBCOND_FLAG_DUP),
 	};
 	bool ok;
 
+	row_memory_init(&query.memory);
 	resp_init(&query.conn, REPLY_MAX);
 	query.conn.objects = &reply_objects;
 	query.conn.privdata = &query;
@@ -314,6 +352,7 @@ extern jc_list_t *query_jobs(const struct params *params,
 	het_free(&query.het);
 	dedup_finish(&query.dedup, query.jobs);
 	resp_fini(&query.conn);
+	row_memory_fini(&query.memory);
 	if (ok)
 		return query.jobs;
 

@@ -4,10 +4,12 @@
 #include "query_dedup.h"
 
 #define GONE 0 /* no job has this id */
+#define BLOCK 64 /* a power of two, no more than the first size */
 
-static bool _same_job(const jobcomp_job_rec_t *a, const jobcomp_job_rec_t *b)
+static bool _same_cluster(const jobcomp_job_rec_t *a,
+			  const jobcomp_job_rec_t *b)
 {
-	return (a->jobid == b->jobid) && !xstrcmp(a->cluster, b->cluster);
+	return (a->cluster == b->cluster) || !xstrcmp(a->cluster, b->cluster);
 }
 
 static bool _resized(const jobcomp_job_rec_t *row)
@@ -22,15 +24,22 @@ static long long _submitted(const jobcomp_job_rec_t *row)
 	       strtoll(row->submit_time + 3, NULL, 10);
 }
 
-static jobcomp_job_rec_t **_slot(struct dedup *dedup,
-				 const jobcomp_job_rec_t *row)
+/*
+ * Ids that follow each other lie side by side, because a search of everything
+ * comes by them in about that order; blocks of them are strewn. The step is
+ * odd, so that it gets to every slot.
+ */
+static struct dedup_slot *_slot(struct dedup *dedup, uint32_t jobid,
+				const jobcomp_job_rec_t *row)
 {
-	size_t i = (size_t) row->jobid * 2654435761u;
+	size_t i = ((size_t) (jobid / BLOCK) * 2654435761u) * BLOCK +
+		   jobid % BLOCK;
 
-	for (;; i++) {
-		jobcomp_job_rec_t **slot = &dedup->slots[i & (dedup->size - 1)];
+	for (;; i += BLOCK + 1) {
+		struct dedup_slot *slot = &dedup->slots[i & (dedup->size - 1)];
 
-		if (!*slot || _same_job(*slot, row))
+		if (!slot->row || ((slot->jobid == jobid) &&
+				   _same_cluster(slot->row, row)))
 			return slot;
 	}
 }
@@ -42,9 +51,12 @@ static void _grow(struct dedup *dedup)
 	};
 
 	larger.slots = xcalloc(larger.size, sizeof(*larger.slots));
-	for (size_t i = 0; i < dedup->size; i++)
-		if (dedup->slots[i])
-			*_slot(&larger, dedup->slots[i]) = dedup->slots[i];
+	for (size_t i = 0; i < dedup->size; i++) {
+		const struct dedup_slot *slot = &dedup->slots[i];
+
+		if (slot->row)
+			*_slot(&larger, slot->jobid, slot->row) = *slot;
+	}
 	xfree(dedup->slots);
 	dedup->slots = larger.slots;
 	dedup->size = larger.size;
@@ -52,22 +64,26 @@ static void _grow(struct dedup *dedup)
 
 extern void dedup_add(struct dedup *dedup, jobcomp_job_rec_t *row)
 {
-	jobcomp_job_rec_t **slot, *older;
+	struct dedup_slot *slot;
+	jobcomp_job_rec_t *older;
 
 	if (_resized(row))
 		return;
 	if ((dedup->used + 1) * 2 > dedup->size)
 		_grow(dedup);
-	slot = _slot(dedup, row);
-	older = *slot;
+	slot = _slot(dedup, row->jobid, row);
+	older = slot->row;
 	if (!older) {
 		dedup->used++;
-		*slot = row;
+		*slot = (struct dedup_slot) {
+			.row = row,
+			.jobid = row->jobid,
+		};
 		return;
 	}
 	/* of the same second the later completion counts */
 	if (_submitted(row) >= _submitted(older)) {
-		*slot = row;
+		slot->row = row;
 		older->jobid = GONE;
 	} else {
 		row->jobid = GONE;

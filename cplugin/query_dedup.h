@@ -9,8 +9,13 @@
 
 #include "slurm_compat.h"
 
+struct dedup_slot {
+	jobcomp_job_rec_t *row; /* NULL: free */
+	uint32_t jobid;         /* of the row, also when that is to go */
+};
+
 struct dedup {
-	jobcomp_job_rec_t **slots; /* by job id, open addressing */
+	struct dedup_slot *slots; /* by job id, open addressing */
 	size_t size;               /* a power of two */
 	size_t used;
 	bool found;                /* some row is to go */

@@ -21,20 +21,19 @@ static time_t _time(const struct jc_record *record,
 	       (time_t) record->number[field].value : 0;
 }
 
-static char *_text(const struct jc_record *record,
-		   enum jc_field_position field)
+static char *_text_or(struct row_memory *memory,
+		      const struct jc_record *record,
+		      enum jc_field_position field, char *otherwise)
 {
 	const struct jc_slice *slice = &record->string[field];
 
-	return slice->p ? xstrndup(slice->p, slice->n) : NULL;
+	return slice->p ? row_text(memory, slice->p, slice->n) : otherwise;
 }
 
-static char *_text_or(const struct jc_record *record,
-		      enum jc_field_position field, const char *otherwise)
+static char *_text(struct row_memory *memory, const struct jc_record *record,
+		   enum jc_field_position field)
 {
-	char *text = _text(record, field);
-
-	return text ? text : xstrdup(otherwise);
+	return _text_or(memory, record, field, NULL);
 }
 
 /*
@@ -44,27 +43,32 @@ static char *_text_or(const struct jc_record *record,
  * of SLURM_TIME_FORMAT, and ten times slower. Only small numbers it does not
  * know; what stands for "never" must come out as 0 and so is local time.
  */
-static char *_time_text(time_t when)
+static char *_time_text(struct row_memory *memory, time_t when)
 {
 	static char never[32];
 	struct tm tm;
 
 	if (when >= 1000000)
-		return xstrdup_printf("uts%lld", (long long) when);
+		return row_time(memory, when);
 	if (!never[0]) {
 		time_t zero = 0;
 
 		localtime_r(&zero, &tm);
 		strftime(never, sizeof(never), "%Y-%m-%dT%H:%M:%S", &tm);
 	}
-	return xstrdup(never);
+	return never;
 }
 
 /* code:signal; absent shows as 0:0, as it does from slurmdbd. */
-static char *_status_text(const struct jc_record *record,
+static char *_status_text(struct row_memory *memory,
+			  const struct jc_record *record,
 			  enum jc_field_position field, bool fold_signals)
 {
-	int status = (int) _number(record, field), code = 0, sig = 0;
+	int status = (int) _number(record, field), code = 0, sig = 0, n;
+	char text[32];
+
+	if (!status)
+		return "0:0";
 
 	if (WIFSIGNALED(status))
 		sig = WTERMSIG(status);
@@ -73,39 +77,45 @@ static char *_status_text(const struct jc_record *record,
 	/* what sacct does to ExitCode, but not to DerivedExitCode */
 	if (fold_signals && (code >= 128))
 		code -= 128;
-	return xstrdup_printf("%d:%d", code, sig);
+	n = snprintf(text, sizeof(text), "%d:%d", code, sig);
+	return row_text(memory, text, (size_t) n);
 }
 
 /* Flags that are an outcome of their own; slurmdbd keeps the same ones. */
-static char *_state_text(const struct jc_record *record)
+static char *_state_text(struct row_memory *memory,
+			 const struct jc_record *record)
 {
 	uint32_t flags = record->state_flags, state;
+	char text[64];
+	int n;
 
 	if (flags & JOB_RESIZING)
-		return xstrdup(job_state_string(JOB_RESIZING));
+		return (char *) job_state_string(JOB_RESIZING);
 	if (flags & JOB_REQUEUE)
-		return xstrdup(job_state_string(JOB_REQUEUE));
+		return (char *) job_state_string(JOB_REQUEUE);
 	if (flags & JOB_REVOKED)
-		return xstrdup(job_state_string(JOB_REVOKED));
+		return (char *) job_state_string(JOB_REVOKED);
 	state = _number(record, JC_FIELD_STATE) & JOB_STATE_BASE;
-	if ((state == JOB_CANCELLED) && record->cancelled_by.known)
-		return xstrdup_printf("%s by %"PRIu64, job_state_string(state),
-				      record->cancelled_by.value);
-	return xstrdup(job_state_string(state));
+	if ((state != JOB_CANCELLED) || !record->cancelled_by.known)
+		return (char *) job_state_string(state);
+	n = snprintf(text, sizeof(text), "%s by %"PRIu64,
+		     job_state_string(state), record->cancelled_by.value);
+	return row_text(memory, text, (size_t) n);
 }
 
-static char *_limit_text(const struct jc_record *record)
+static char *_limit_text(struct row_memory *memory,
+			 const struct jc_record *record)
 {
 	char text[32];
 
 	switch (record->limit_kind) {
 	case JC_LIMIT_UNLIMITED:
-		return xstrdup("UNLIMITED");
+		return "UNLIMITED";
 	case JC_LIMIT_PARTITION:
-		return xstrdup("Partition_Limit");
+		return "Partition_Limit";
 	case JC_LIMIT_MINUTES:
 		mins2time_str(record->time_limit, text, sizeof(text));
-		return xstrdup(text);
+		return row_text(memory, text, strlen(text));
 	default:
 		return NULL;
 	}
@@ -118,9 +128,10 @@ static time_t _elapsed(const struct jc_record *record, time_t start, time_t end)
 	return (start && (elapsed > 0)) ? elapsed : 0;
 }
 
-extern jobcomp_job_rec_t *query_row(const struct jc_record *record)
+extern jobcomp_job_rec_t *query_row(struct row_memory *memory,
+				    const struct jc_record *record)
 {
-	jobcomp_job_rec_t *row = xmalloc(sizeof(*row));
+	jobcomp_job_rec_t *row = row_alloc(memory);
 	time_t start, end;
 
 	/* the parts of a resized job are shown with the start of the whole */
@@ -129,33 +140,35 @@ extern jobcomp_job_rec_t *query_row(const struct jc_record *record)
 	end = _time(record, JC_FIELD_END);
 	row->jobid = _number(record, JC_FIELD_JOB_ID);
 	if (record->number[JC_FIELD_SLUID].known)
-		SET_ROW_SLUID(row, record->number[JC_FIELD_SLUID].value);
+		SET_ROW_SLUID(memory, row,
+			      record->number[JC_FIELD_SLUID].value);
 	row->uid = _number(record, JC_FIELD_UID);
 	row->gid = _number(record, JC_FIELD_GID);
-	row->uid_name = _text(record, JC_FIELD_USER);
-	row->gid_name = _text(record, JC_FIELD_GROUP);
-	row->jobname = _text_or(record, JC_FIELD_NAME, "allocation");
-	row->cluster = _text(record, JC_FIELD_CLUSTER);
-	row->partition = _text(record, JC_FIELD_PARTITION);
-	row->account = _text(record, JC_FIELD_ACCOUNT);
-	row->qos_name = _text(record, JC_FIELD_QOS);
-	row->wckey = _text(record, JC_FIELD_WCKEY);
-	row->resv_name = _text(record, JC_FIELD_RESERVATION);
-	row->work_dir = _text(record, JC_FIELD_WORK_DIR);
-	row->nodelist = _text_or(record, JC_FIELD_NODES, "None assigned");
-	row->tres_fmt_req_str = _text(record, JC_FIELD_TRES_REQ);
+	row->uid_name = _text(memory, record, JC_FIELD_USER);
+	row->gid_name = _text(memory, record, JC_FIELD_GROUP);
+	row->jobname = _text_or(memory, record, JC_FIELD_NAME, "allocation");
+	row->cluster = _text(memory, record, JC_FIELD_CLUSTER);
+	row->partition = _text(memory, record, JC_FIELD_PARTITION);
+	row->account = _text(memory, record, JC_FIELD_ACCOUNT);
+	row->qos_name = _text(memory, record, JC_FIELD_QOS);
+	row->wckey = _text(memory, record, JC_FIELD_WCKEY);
+	row->resv_name = _text(memory, record, JC_FIELD_RESERVATION);
+	row->work_dir = _text(memory, record, JC_FIELD_WORK_DIR);
+	row->nodelist = _text_or(memory, record, JC_FIELD_NODES,
+				 "None assigned");
+	row->tres_fmt_req_str = _text(memory, record, JC_FIELD_TRES_REQ);
 	row->node_cnt = _number(record, JC_FIELD_NODE_COUNT);
 	row->proc_cnt = row->max_procs = _number(record, JC_FIELD_CPU_COUNT);
-	row->state = _state_text(record);
-	row->timelimit = _limit_text(record);
-	row->exit_code = _status_text(record, JC_FIELD_EXIT_CODE, true);
-	row->derived_ec = _status_text(record, JC_FIELD_DERIVED_EXIT_CODE,
-				       false);
-	row->submit_time = _time_text(_time(record, JC_FIELD_SUBMIT));
-	row->eligible_time = _time_text(_time(record, JC_FIELD_ELIGIBLE));
+	row->state = _state_text(memory, record);
+	row->timelimit = _limit_text(memory, record);
+	row->exit_code = _status_text(memory, record, JC_FIELD_EXIT_CODE, true);
+	row->derived_ec = _status_text(memory, record,
+				       JC_FIELD_DERIVED_EXIT_CODE, false);
+	row->submit_time = _time_text(memory, _time(record, JC_FIELD_SUBMIT));
+	row->eligible_time = _time_text(memory, _time(record, JC_FIELD_ELIGIBLE));
 	/* sacct prints the number NO_VAL as "None", as it does from slurmdbd */
-	row->start_time = _time_text(start ? start : (time_t) NO_VAL);
-	row->end_time = _time_text(end);
+	row->start_time = _time_text(memory, start ? start : (time_t) NO_VAL);
+	row->end_time = _time_text(memory, end);
 	row->elapsed_time = _elapsed(record, start, end);
 	return row;
 }

@@ -4,12 +4,15 @@
 #define JOBCOMP_REDIS_QUERY_ROW_H
 
 #include "record.h"
+#include "row_memory.h"
 #include "slurm_compat.h"
 
 /*
  * A new row from a record, with each column as sacct shows that of the same job
- * from slurmdbd; free it with jobcomp_destroy_job.
+ * from slurmdbd; free it with row_free. Its strings are not to be written to:
+ * rows share them.
  */
-extern jobcomp_job_rec_t *query_row(const struct jc_record *record);
+extern jobcomp_job_rec_t *query_row(struct row_memory *memory,
+				    const struct jc_record *record);
 
 #endif

@@ -78,10 +78,16 @@ typedef __typeof__(*((job_record_t *) NULL)->details) jc_job_details_t;
 #if SLURM_VERSION_NUMBER >= SLURM_VERSION_NUM(26, 5, 0)
 #include "src/common/sluid.h"
 #define JOB_SLUID(job) ((uint64_t) (job)->step_id.sluid)
-#define SET_ROW_SLUID(row, value) ((row)->sluid = sluid2str(value))
+#define SET_ROW_SLUID(memory, row, value) \
+	do { \
+		char *sluid_ = sluid2str(value); \
+		(row)->sluid = row_text(memory, sluid_, strlen(sluid_)); \
+		xfree(sluid_); \
+	} while (0)
 #else
 #define JOB_SLUID(job) ((void) (job), (uint64_t) 0)
-#define SET_ROW_SLUID(row, value) ((void) (row), (void) (value))
+#define SET_ROW_SLUID(memory, row, value) \
+	((void) (memory), (void) (row), (void) (value))
 #endif
 
 /* 23.11 can ask for a range of array tasks at once. */

@@ -51,6 +51,8 @@ class FakeDaemon:
 
     #: At the end of a reply: closes the connection behind it.
     CLOSE = b"<close>"
+    #: Inside a reply: what follows is sent when the next request has come.
+    AWAIT = b"<await>"
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -127,7 +129,11 @@ class FakeDaemon:
                         reply = self._reply(request)
                     if reply is None:
                         return
-                    client.sendall(reply.removesuffix(self.CLOSE))
+                    head, wait, rest = reply.removesuffix(self.CLOSE).partition(self.AWAIT)
+                    client.sendall(head)
+                    if wait:
+                        buffer += client.recv(1 << 20)
+                        client.sendall(rest)
                     if reply.endswith(self.CLOSE):
                         return
 

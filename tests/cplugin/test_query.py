@@ -198,6 +198,33 @@ def test_last_run_of_a_job_unless_all_are_asked_for(sacct: Sacct) -> None:
         assert sacct.run("-nP", "-o", "jobid", *args).stdout.split() == ids
 
 
+@pytest.mark.parametrize("step", [1, 64, 65, 4096, 715_827])
+def test_last_run_of_each_of_many_jobs(sacct: Sacct, step: int) -> None:
+    """Whatever ids there are, far apart or side by side, in order or not."""
+    ids = [1 + step * n for n in range(3000)]
+    first = [record(job_id=n, submit=DAY, end=DAY + 10, name="first") for n in reversed(ids)]
+    last = [record(job_id=n, submit=DAY + 10, end=DAY + 20, name="last") for n in ids]
+    sacct.pages = [array(first), array(last[:2000]), array(last[2000:])]
+    assert sacct.run("-nP", "-o", "jobid,jobname").stdout.split() == [f"{n}|last" for n in ids]
+
+
+def test_every_row_keeps_its_own_words(sacct: Sacct) -> None:
+    """Rows share what is the same; more different words than are remembered, long ones, and none."""
+    names = [f"name-{n % 20_000:05}{'x' * (n % 700)}" if n % 7 else "" for n in range(30_000)]
+    rows = [record(job_id=n + 1, name=name) for n, name in enumerate(names)]
+    sacct.pages = [array(rows[at : at + 5000]) for at in range(0, len(rows), 5000)]
+    assert sacct.run("-nP", "-o", "jobname").stdout.split("\n")[:-1] == names
+
+
+def test_next_page_is_asked_for_before_this_one_is_read(sacct: Sacct) -> None:
+    """The daemon sends the second half of a page when the question for the next has come."""
+    page = array([record(job_id=n) for n in range(1, 501)])
+    half = len(page) // 2
+    sacct.pages = [page[:half] + FakeDaemon.AWAIT + page[half:]] * 3
+    done = sacct.run("-nPD", "-o", "jobid")
+    assert (done.returncode, done.stderr, len(done.stdout.split())) == (0, "", 1500)
+
+
 def matches(sacct: Sacct) -> list[bytes]:
     """The job criteria of every MATCH, in order."""
     found = []
