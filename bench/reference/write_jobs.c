@@ -8,6 +8,8 @@
  *   write_jobs JOBS upstream PREFIX    RESP: HSET of upstream's fields and SADD
  *                                      to its day index, per job
  *   write_jobs JOBS filetxt            the lines of jobcomp/filetxt
+ *   write_jobs JOBS mysql              the rows of jobcomp/mysql's table, its
+ *                                      columns in order, for LOAD DATA
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -208,6 +210,27 @@ static void write_filetxt(const struct reference_job *job)
            status >> 8, status & 127, status >> 8, status & 127);
 }
 
+static void write_mysql(const struct reference_job *job)
+{
+    const struct jc_record *r = &job->record;
+    struct jc_slice name = r->string[JC_FIELD_NAME],
+                    partition = r->string[JC_FIELD_PARTITION],
+                    nodes = r->string[JC_FIELD_NODES];
+
+    printf("%" PRIu64 "\t%" PRIu64 "\t%s\t%" PRIu64 "\t%s\t%.*s\t%" PRIu64
+           "\t%.*s\t%" PRIu32 "\t%" PRIu64 "\t%" PRIu64,
+           number(job, JC_FIELD_JOB_ID), number(job, JC_FIELD_UID), job->user,
+           number(job, JC_FIELD_GID), job->group, (int)name.n, name.p,
+           number(job, JC_FIELD_STATE), (int)partition.n, partition.p,
+           r->time_limit, number(job, JC_FIELD_START),
+           number(job, JC_FIELD_END));
+    /* nodes, their number, CPUs, and seven columns that are empty today */
+    printf("\t%.*s\t%" PRIu64 "\t%" PRIu64 "\t\t\t\t%" PRIu64 "\t\t\t\n",
+           nodes.p ? (int)nodes.n : 0, nodes.p ? nodes.p : "",
+           number(job, JC_FIELD_NODE_COUNT), number(job, JC_FIELD_CPU_COUNT),
+           number(job, JC_FIELD_CPU_COUNT));
+}
+
 static void write_put(const uint64_t *order, uint64_t jobs, const char *prefix,
                       uint64_t batch)
 {
@@ -240,6 +263,7 @@ int main(int argc, char **argv)
 
     if (!order) {
         fprintf(stderr, "usage: write_jobs JOBS records|put|set|upstream|filetxt"
+                        "|mysql"
                         " [PREFIX [BATCH]]\n");
         return 2;
     }
@@ -257,9 +281,11 @@ int main(int argc, char **argv)
             write_upstream(&job, prefix);
         else if (!strcmp(form, "filetxt"))
             write_filetxt(&job);
+        else if (!strcmp(form, "mysql"))
+            write_mysql(&job);
         else {
             fprintf(stderr, "write_jobs: unknown form '%s', expected records, put, "
-                            "set, upstream or filetxt\n", form);
+                            "set, upstream, filetxt or mysql\n", form);
             return 2;
         }
     }
