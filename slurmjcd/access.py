@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Who is asking (SO_PEERCRED), and what they may see: everything, or their own jobs."""
+"""Who is asking (SO_PEERCRED), and what they may see: everything, some accounts, or their own jobs."""
 
 from __future__ import annotations
 
@@ -8,21 +8,22 @@ import grp
 import logging
 import os
 import pwd
-import re
 import socket
 import struct
 import time
-from collections.abc import Iterable
-from pathlib import Path
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Final, NamedTuple
+
+from slurmjcd.lookups import Lookups
 
 log = logging.getLogger(__name__)
 
 _CREDENTIALS: Final = struct.Struct("iII")
 _GROUPS_KEPT_S: Final = 60.0
-_GROUPS_TIMEOUT_S: Final = 5.0
-_NOBODY: Final = 65534
-_INCLUDE_DEPTH: Final = 5
+_FAILURE_KEPT_S: Final = 5.0
+_KNOWN_MAX: Final = 10_000
+_NOBODY: Final = 65534  # also whoever the kernel can't name in this user namespace
 
 
 class Peer(NamedTuple):
@@ -33,11 +34,8 @@ class Peer(NamedTuple):
     gid: int
 
 
-def peer_of(transport: asyncio.BaseTransport) -> Peer | None:
-    """Who connected; None when the kernel doesn't say."""
-    sock = transport.get_extra_info("socket")
-    if sock is None:
-        return None
+def credentials(sock: socket.socket) -> Peer | None:
+    """Who connected to a Unix socket; None when the kernel doesn't say."""
     try:
         raw = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
     except OSError:
@@ -46,81 +44,130 @@ def peer_of(transport: asyncio.BaseTransport) -> Peer | None:
     return Peer(uid, pid, gid) if uid != 2**32 - 1 else None
 
 
-def private_jobs(slurm_conf: Path) -> bool:
-    """Whether PrivateData of slurm.conf names jobs. A file that can't be read means yes."""
-    try:
-        values = list(_slurm_conf_values(slurm_conf, "privatedata"))
-    except OSError as exc:
-        log.warning("access: %s can't be read (%s): users see their own jobs only", slurm_conf, exc.strerror)
-        return True
-    return bool(values) and "jobs" in {word.strip().lower() for word in values[-1].split(",")}
+def peer_of(transport: asyncio.BaseTransport) -> Peer | None:
+    """Who connected; None when the kernel doesn't say."""
+    sock = transport.get_extra_info("socket")
+    return credentials(sock) if sock is not None else None
 
 
-def _slurm_conf_values(path: Path, key: str, depth: int = 0) -> Iterable[str]:
-    text = path.read_text("utf-8", "surrogateescape").replace("\\\n", "")
-    for line in text.splitlines():
-        plain = line.split("#", 1)[0].strip()
-        include = re.match(r"include\s+(\S+)", plain, re.IGNORECASE)
-        if include and depth < _INCLUDE_DEPTH:
-            yield from _slurm_conf_values(path.parent / include[1], key, depth + 1)
-        name, equals, value = plain.partition("=")
-        if equals and name.strip().lower() == key:
-            yield value.strip().strip('"')
+@dataclass(frozen=True, slots=True)
+class View:
+    """What one user may see: all jobs, or their own and those of `accounts` (in lower case)."""
+
+    uid: int
+    all: bool = False
+    accounts: frozenset[str] = frozenset()
+
+    def covers(self, other: View) -> bool:
+        """Whether everything that `other` may see may be seen with this view too."""
+        return self.all or (self.uid == other.uid and not other.all and self.accounts >= other.accounts)
+
+    def allows(self, uid: int, account: str) -> bool:
+        """Whether a job of that user and account may be seen."""
+        return self.all or uid == self.uid or bool(account and account.lower() in self.accounts)
+
+    def __str__(self) -> str:
+        return "all" if self.all else "accounts" if self.accounts else "own"
 
 
 class AccessPolicy:
-    """Says whether a uid sees all jobs. Replaced as a whole on reload."""
+    """Says what a uid may see. Replaced as a whole on reload.
 
-    def __init__(self, *, private: bool, operators: Iterable[str], operator_uids: Iterable[int]) -> None:
+    Making one may look up users, which may take long: make it in a thread.
+
+    Args:
+        operators: who sees all: user names, uids, groups as '%group'.
+        coordinators: account → who sees all jobs of it, in the same form.
+        operator_uids: further uids that see all.
+    """
+
+    def __init__(
+        self,
+        *,
+        private: bool,
+        operators: Iterable[str],
+        operator_uids: Iterable[int],
+        coordinators: Mapping[str, Iterable[str]] | None = None,
+    ) -> None:
         self.private = private
-        names = list(operators)
-        self._groups = frozenset(name.removeprefix("%") for name in names if name.startswith("%"))
-        users = [name for name in names if not name.startswith("%")]
-        self._uids = frozenset(operator_uids) | frozenset(_uids_of(users))
-        self._known: dict[int, tuple[float, bool]] = {}
+        self._lookups = Lookups()
+        self._uids, self._groups = _uids_and_groups("operator", operators)
+        self._uids |= frozenset(operator_uids)
+        self._coordinators = {
+            account.lower(): _uids_and_groups("coordinator", who) for account, who in (coordinators or {}).items()
+        }
+        self._asked_groups = self._groups.union(*(groups for _, groups in self._coordinators.values()))
+        self._known: dict[int, tuple[float, frozenset[str]]] = {}  # uid → until when, groups of ours it is in
+        self._asking: dict[int, asyncio.Task[frozenset[str]]] = {}
+
+    async def view(self, uid: int) -> View:
+        """What this uid may see. In doubt it sees less."""
+        if not self.private or uid in self._uids:
+            return View(uid, all=True)
+        groups = await self._groups_of(uid)
+        if groups & self._groups:
+            return View(uid, all=True)
+        accounts = frozenset(
+            account for account, (uids, names) in self._coordinators.items() if uid in uids or groups & names
+        )
+        return View(uid, accounts=accounts)
 
     async def sees_all(self, uid: int) -> bool:
         """Whether this uid may see every user's jobs. In doubt it may not."""
-        if not self.private or uid in self._uids:
-            return True
-        if not self._groups or uid == _NOBODY:
-            return False
-        now = time.monotonic()
+        return (await self.view(uid)).all
+
+    async def _groups_of(self, uid: int) -> frozenset[str]:
+        """Those groups of the configuration that this uid is in; none when they can't be looked up."""
+        if not self._asked_groups or uid == _NOBODY:
+            return frozenset()
         known = self._known.get(uid)
-        if known is not None and now - known[0] < _GROUPS_KEPT_S:
+        if known is not None and time.monotonic() < known[0]:
             return known[1]
+        task = self._asking.get(uid)
+        if task is None:  # a user's connections ask once
+            task = asyncio.get_running_loop().create_task(self._ask(uid))
+            self._asking[uid] = task
+            task.add_done_callback(lambda _: self._asking.pop(uid, None))
+        return await asyncio.shield(task)
+
+    async def _ask(self, uid: int) -> frozenset[str]:
+        groups, kept_s = frozenset[str](), _GROUPS_KEPT_S
         try:
-            async with asyncio.timeout(_GROUPS_TIMEOUT_S):
-                answer = await asyncio.to_thread(_in_groups, uid, self._groups)
+            groups = await self._lookups.run(_groups_in, uid, self._asked_groups)
         except (TimeoutError, OSError) as exc:
-            log.warning("access: groups of uid %d can't be looked up: %s", uid, exc or type(exc).__name__)
-            return False
-        if len(self._known) > 10_000:
+            log.warning("access: groups of uid %d can't be looked up: %s", uid, exc or "no answer in time")
+            kept_s = _FAILURE_KEPT_S
+        if len(self._known) >= _KNOWN_MAX:
             self._known.clear()
-        self._known[uid] = (now, answer)
-        return answer
+        self._known[uid] = (time.monotonic() + kept_s, groups)
+        return groups
 
 
-def _uids_of(users: Iterable[str]) -> Iterable[int]:
-    for user in users:
-        if user.isdigit():
-            yield int(user)
-            continue
-        try:
-            yield pwd.getpwnam(user).pw_uid
-        except KeyError:
-            log.warning("access: operator '%s' is no user of this machine, left out", user)
+def _uids_and_groups(role: str, names: Iterable[str]) -> tuple[frozenset[int], frozenset[str]]:
+    uids, groups = set(), set()
+    for name in names:
+        if name.startswith("%"):
+            groups.add(name.removeprefix("%"))
+        elif name.isdigit():
+            uids.add(int(name))
+        else:
+            try:
+                uids.add(pwd.getpwnam(name).pw_uid)
+            except KeyError:
+                log.warning("access: %s '%s' is no user of this machine, left out", role, name)
+    return frozenset(uids), frozenset(groups)
 
 
-def _in_groups(uid: int, groups: frozenset[str]) -> bool:
+def _groups_in(uid: int, wanted: frozenset[str]) -> frozenset[str]:
+    """Which of the groups that user is in, supplementary ones included."""
     try:
         entry = pwd.getpwuid(uid)
     except KeyError:
-        return False
+        return frozenset()
+    found = set()
     for gid in os.getgrouplist(entry.pw_name, entry.pw_gid):
         try:
-            if grp.getgrgid(gid).gr_name in groups:
-                return True
+            found.add(grp.getgrgid(gid).gr_name)
         except KeyError:
             continue
-    return False
+    return wanted & found

@@ -89,9 +89,19 @@ class QuerySection(Section):
     connections: int = Field(512, ge=1, le=10_000, description="connections at a time")
     connections_per_uid: int = Field(16, ge=1, le=10_000, description="connections of one user at a time")
     idle_s: Seconds = Field(60.0, description="a connection that asks nothing for so long is closed")
+    request_s: Seconds = Field(10.0, description="a request that began must have come whole within this")
     timeout_s: Seconds = Field(10.0, description="longest wait for one answer of the store")
+    total_s: Seconds = Field(3600.0, description="how long a connection may last, whatever it does")
     open_queries: int = Field(16, ge=1, le=1000, description="queries a connection may have open at a time")
     page_rows: int = Field(2000, ge=1, le=100_000, description="rows in one FETCH, at most")
+    query_rows: int = Field(20_000_000, ge=1, le=10**12, description="rows of one query; with more it ends in an error")
+    answer_bytes: int = Field(8 * MIB, ge=MIB, le=2**30, description="one answer, at most; pages of FETCH have 1 MiB")
+    memory_bytes: int = Field(
+        64 * MIB,
+        ge=8 * MIB,
+        le=2**40,
+        description="answers not yet read and requests not yet whole, of all connections",
+    )
     store_connections: int = Field(8, ge=1, le=1000, description="connections to Redis for questions")
 
 
@@ -159,6 +169,9 @@ class AccessSection(Section):
     )
     slurm_conf: AbsolutePath = Field(Path("/etc/slurm/slurm.conf"), description="where PrivateData is read")
     operators: list[str] = Field([], description="who sees all: user names, uids, or groups as '%group'")
+    coordinators: dict[str, list[str]] = Field(
+        {}, description="who sees all jobs of an account: { physics = ['ada', '%physics-coord'] }"
+    )
 
 
 class HealthSection(Section):

@@ -116,10 +116,10 @@ def _explain_unknown(location: list[str]) -> str:
     kind = "section" if len(location) == 1 else "key"
     known = list(model.model_fields)
     near = difflib.get_close_matches(location[-1], known, n=1, cutoff=0.5)
-    if near:
-        hint = f"did you mean '{'.'.join([*location[:-1], near[0]])}'?"
-    elif home := _section_with(location[-1]):
+    if home := _section_with(location[-1]):
         hint = f"it belongs into [{home}]"
+    elif near:
+        hint = f"did you mean '{'.'.join([*location[:-1], near[0]])}'?"
     else:
         hint = f"known here: {', '.join(known)}"
     return f"unknown {kind} '{'.'.join(location)}': {hint}"

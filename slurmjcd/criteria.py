@@ -6,7 +6,7 @@ Values are judged by the module; here is only what the access policy must be sur
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from slurmjcd.errors import Refused
@@ -17,6 +17,9 @@ NAMES: Final = (
     b"node", b"constraint", b"reason", b"limit",
 )  # fmt: skip
 _KNOWN: Final = frozenset(NAMES)
+# what the module takes from us alone: the job is of this uid, or of one of these accounts
+VIEWER: Final = b"viewer"
+VIEWER_ACCOUNT: Final = b"viewer_account"
 AGG_FIELDS: Final = (b"user", b"account", b"partition", b"state", b"qos", b"name", b"day", b"hour")
 _UID_MAX: Final = 2**32 - 1
 
@@ -55,6 +58,12 @@ def only_uid(criteria: Criteria, uid: int) -> Criteria | None:
     if asked and not any(uid in uid_list(value) for value in asked):
         return None
     return [(name, value) for name, value in criteria if name != b"uid"] + [(b"uid", b"%d" % uid)]
+
+
+def only_accounts(criteria: Criteria, uid: int, accounts: Iterable[str]) -> Criteria:
+    """The same question about the jobs of one uid and those of these accounts, whoever's they are."""
+    viewed = [(VIEWER_ACCOUNT, account.encode("utf-8", "surrogateescape")) for account in sorted(accounts)]
+    return [*criteria, (VIEWER, b"%d" % uid), *viewed]
 
 
 def uid_list(value: bytes) -> set[int]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from slurmjcd import __version__, systemd
-from slurmjcd.access import AccessPolicy, private_jobs
+from slurmjcd.access import AccessPolicy
 from slurmjcd.checks import check_machine, slurm_uid
 from slurmjcd.committer import Committer
 from slurmjcd.config import Config
@@ -22,11 +22,14 @@ from slurmjcd.embedded import EmbeddedRedis
 from slurmjcd.errors import ConfigError, SpoolError, StoreError
 from slurmjcd.health import HealthServer, tcp_socket
 from slurmjcd.ingest import IngestServer
+from slurmjcd.listener import Listener, descriptors
+from slurmjcd.lookups import Lookups
 from slurmjcd.metrics import Metrics
 from slurmjcd.protocol import Limits
-from slurmjcd.query import QueryServer
+from slurmjcd.query import QueryServer, query_server
 from slurmjcd.readiness import Readiness
 from slurmjcd.shipper import Shipper
+from slurmjcd.slurmconf import private_jobs
 from slurmjcd.sockets import OwnSocket
 from slurmjcd.spool import Spool
 from slurmjcd.store import Store
@@ -34,6 +37,8 @@ from slurmjcd.store import Store
 log = logging.getLogger(__name__)
 
 _TRIM_S: Final = 10.0
+_RELOAD_S: Final = 60.0
+_RESERVED_DESCRIPTORS: Final = 128  # what is open beside connections: spool, Redis, health, libraries
 
 LoadConfig = Callable[[], Config]
 
@@ -53,10 +58,12 @@ class Daemon:
         self.query: QueryServer | None = None
         self.embedded: EmbeddedRedis | None = None
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._servers: dict[str, asyncio.Server] = {}
+        self._servers: dict[str, asyncio.Server | Listener] = {}
         self._own_sockets: list[OwnSocket] = []
         self._stop = asyncio.Event()
         self._force = asyncio.Event()
+        self._reload: asyncio.Task[None] | None = None
+        self._lookups = Lookups(timeout_s=_RELOAD_S)
         self._notifier = systemd.Notifier(os.environ)
         self._passed = systemd.take_listen_fds(os.environ)
         self._readiness = Readiness(self)
@@ -137,10 +144,23 @@ class Daemon:
 
     async def _start_query(self) -> None:
         listener = self._listener("query", self.config.query_socket, self.config.query.mode)
-        self.query = QueryServer(self.store, self.config.query, self.metrics, self._policy(self.config))
+        self.query = query_server(self.store, self.config.query, self.metrics, self._policy(self.config))
+        self.query.connections_max = self._descriptors_for_queries()
         if self.shipper is not None:
             self.query.why_incomplete = self.shipper.why_incomplete
-        await self._serve("query", self.query.connection, listener)
+        self._servers["query"] = Listener("query", listener, self.query.connection, admit=self.query.refusal)
+
+    def _descriptors_for_queries(self) -> int:
+        """How many descriptors connections that ask may take, so that what ingest and the spool need is left."""
+        kept = _RESERVED_DESCRIPTORS + self.config.query.store_connections
+        kept += self.config.ingest.connections if "ingest" in self.config.daemon.roles else 0
+        room = max(descriptors() - kept, 1)
+        if room < self.config.query.connections:
+            log.warning(
+                "query.connections is %d, but the limit of descriptors has room for %d: raise LimitNOFILE=",
+                self.config.query.connections, room,
+            )  # fmt: skip
+        return room
 
     @staticmethod
     def _policy(config: Config) -> AccessPolicy:
@@ -148,7 +168,10 @@ class Daemon:
         if private == "slurm":
             private = private_jobs(config.access.slurm_conf)
         uids = {0, os.geteuid(), slurm_uid(config)}
-        return AccessPolicy(private=private, operators=config.access.operators, operator_uids=uids)
+        access = config.access
+        return AccessPolicy(
+            private=private, operators=access.operators, operator_uids=uids, coordinators=access.coordinators
+        )
 
     def _listener(self, name: str, path: Path, mode: int, owner: int | None = None) -> socket.socket:
         passed = self._passed.pop(name, None)
@@ -201,13 +224,28 @@ class Daemon:
         self._stop.set()
 
     def _on_reload_signal(self) -> None:
+        before = self._reload
+
+        async def one_after_the_other() -> None:
+            if before is not None:
+                await asyncio.gather(before, return_exceptions=True)
+            await self._reload_now()
+
+        self._reload = asyncio.get_running_loop().create_task(one_after_the_other(), name="reload")
+
+    def _load_checked(self) -> tuple[Config, AccessPolicy]:
+        config = self._load()
+        check_machine(config)
+        return config, self._policy(config)
+
+    async def _reload_now(self) -> None:
         self._notifier.reloading()
         try:
-            config = self._load()
-            check_machine(config)
-            policy = self._policy(config)
-        except ConfigError as exc:
-            log.error("reload: the old configuration stays: %s", str(exc).replace("\n", "; "))
+            # users are looked up, which may take as long as a directory server likes
+            config, policy = await self._lookups.run(self._load_checked)
+        except (ConfigError, TimeoutError) as exc:
+            why = str(exc) or f"looking up its users took more than {_RELOAD_S:g} s"
+            log.error("reload: the old configuration stays: %s", why.replace("\n", "; "))
         else:
             self._take_in(config, policy)
         self._notifier.ready(self._readiness.summary())

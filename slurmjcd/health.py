@@ -13,6 +13,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from slurmjcd import __version__
 from slurmjcd.errors import ConfigError
+from slurmjcd.listener import Listener
 from slurmjcd.metrics import Metrics
 
 log = logging.getLogger(__name__)
@@ -23,6 +24,11 @@ _HEADERS: Final = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
 }
+_CONNECTIONS: Final = 32
+_LIFE_S: Final = 10.0  # of a connection: one request, one answer
+_LINE_MAX: Final = 4096
+_HEADERS_MAX: Final = 64
+_BUSY: Final = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 _LOCAL_HOSTS: Final = frozenset({"localhost", "127.0.0.1", "[::1]", "::1", ""})
 
 Readiness = Callable[[], Awaitable[dict[str, Any]]]
@@ -34,17 +40,29 @@ class HealthServer:
     def __init__(self, metrics: Metrics, readiness: Readiness, refresh: Callable[[], None]) -> None:
         self._metrics, self._readiness, self._refresh = metrics, readiness, refresh
         self._runner: web.AppRunner | None = None
+        self._listener: Listener | None = None
 
     async def start(self, sock: socket.socket) -> None:
         app = web.Application(client_max_size=1024, middlewares=[_guard])
         app.router.add_get("/healthz", self._healthz)
         app.router.add_get("/readyz", self._readyz)
         app.router.add_get("/metrics", self._metrics_page)
-        self._runner = web.AppRunner(app, access_log=None, handle_signals=False, keepalive_timeout=30, lingering_time=0)
+        self._runner = web.AppRunner(
+            app, access_log=None, handle_signals=False, lingering_time=0, shutdown_timeout=1,
+            max_line_size=_LINE_MAX, max_field_size=_LINE_MAX, max_headers=_HEADERS_MAX,
+        )  # fmt: skip
         await self._runner.setup()
-        await web.SockSite(self._runner, sock).start()
+        server = self._runner.server
+        assert server is not None
+
+        def admit(_peer: object, opening: int) -> bytes | None:
+            return None if len(server.connections) + opening < _CONNECTIONS else _BUSY
+
+        self._listener = Listener("health", sock, server, admit=admit, life_s=_LIFE_S)
 
     async def close(self) -> None:
+        if self._listener is not None:
+            self._listener.close()
         if self._runner is not None:
             await self._runner.cleanup()
 
@@ -73,6 +91,7 @@ async def _guard(
     except web.HTTPException as exc:
         return web.Response(status=exc.status, text=f"{exc.status} {exc.reason}\n", headers=_HEADERS)
     response.headers.update(_HEADERS)
+    response.force_close()
     return response
 
 

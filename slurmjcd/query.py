@@ -5,170 +5,50 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import secrets
 import time
-from collections import Counter, deque
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any, Final, cast
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Final
 
 from slurmjcd import __version__, criteria, protocol
-from slurmjcd.access import AccessPolicy, Peer, peer_of
-from slurmjcd.backoff import Quiet
+from slurmjcd.access import AccessPolicy, Peer, View
+from slurmjcd.asking import LIMITS, Connection, QueryServer
 from slurmjcd.config import QuerySection
 from slurmjcd.errors import ProtocolError, Refused, StoreError, Unavailable
 from slurmjcd.metrics import Metrics
-from slurmjcd.protocol import Limits, Request, RequestParser
-from slurmjcd.store import Store
+from slurmjcd.protocol import Request
+from slurmjcd.store import Store, StoreLink, parse_reply
 
 log = logging.getLogger(__name__)
 
-_LIMITS: Final = Limits(request_bytes=1024 * 1024, bulk_bytes=512 * 1024, arguments=4096)
-_QUEUE_MAX: Final = 64  # requests sent ahead before the connection isn't read any further
-_WRITE_HIGH: Final = 1024 * 1024
-_STALL_S: Final = 10.0  # a reader that takes nothing for so long is cut
 _PUBLIC_INFO: Final = ("module_version", "protocol", "record", "server", "server_version", "role")
+_FILTERED_BYTES: Final = 1024 * 1024  # of an answer that has to be read here, run by run
+_ARRAY: Final = re.compile(rb"\*(\d{1,10})\r\n")
+_SHOWN_BYTES: Final = 200  # of a question in the log
+
+__all__ = ["QueryConnection", "QueryServer", "query_server"]
 
 
 @dataclass(slots=True)
-class QueryServer:
-    """What the connections of query.sock share."""
+class Cursor:
+    """An open query. `own_id` is its name in the store, None for one that nothing matches."""
 
-    store: Store
-    config: QuerySection
-    metrics: Metrics
-    policy: AccessPolicy
-    why_incomplete: Callable[[], str | None] = lambda: None
-    quiet: Quiet = field(default_factory=Quiet)
-    connections: set[QueryConnection] = field(default_factory=set)
-    by_uid: Counter[int] = field(default_factory=Counter)
-
-    def connection(self) -> QueryConnection:
-        return QueryConnection(self)
-
-    async def close(self) -> None:
-        """Let answers in progress end, then close every connection."""
-        tasks = [connection.stop() for connection in list(self.connections)]
-        if tasks:
-            await asyncio.gather(*tasks, return_exceptions=True)
+    own_id: bytes | None
+    view: View  # what its caller might see when it was opened
+    rows: int = 0
 
 
-class QueryConnection(asyncio.Protocol):
-    """One connection: a task answers its requests one after the other."""
+class QueryConnection(Connection):
+    """Answers the requests of one connection."""
 
     def __init__(self, server: QueryServer) -> None:
-        self._server = server
-        self._parser = RequestParser(_LIMITS)
-        self._requests: deque[Request] = deque()
-        self._arrived = asyncio.Event()
-        self._writable = asyncio.Event()
-        self._writable.set()
-        self._cursors: dict[bytes, bytes | None] = {}  # the caller's id to ours; None: a query that nothing matches
-        self._peer: Peer | None = None
-        self._greeted = self._ended = self._paused = False
-        self._task: asyncio.Task[None] | None = None
-        self._transport: asyncio.Transport
+        super().__init__(server)
+        self._cursors: dict[bytes, Cursor] = {}  # by the caller's id
 
-    # ---- transport -----------------------------------------------------------------------------------------------
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)
-        self._transport.set_write_buffer_limits(high=_WRITE_HIGH)
-        server, self._peer = self._server, peer_of(self._transport)
-        refusal = None
-        if self._peer is None:
-            refusal = protocol.error("NOPERM", "the kernel doesn't say who you are")
-        elif len(server.connections) >= server.config.connections:
-            refusal = protocol.error("LIMIT", f"query.sock has its {server.config.connections} connections already")
-        elif server.by_uid[self._peer.uid] >= server.config.connections_per_uid:
-            most = server.config.connections_per_uid
-            refusal = protocol.error("LIMIT", f"a user may have {most} connections to query.sock")
-        if refusal is not None or self._peer is None:
-            server.metrics.queries_refused.inc()
-            self._transport.write(refusal or b"")
-            self._transport.close()
-            return
-        server.connections.add(self)
-        server.by_uid[self._peer.uid] += 1
-        self._task = asyncio.get_running_loop().create_task(self._serve(self._peer))
-
-    def data_received(self, data: bytes) -> None:
-        if self._task is None or self._ended:
-            return
-        self._requests.extend(self._parser.feed(data))
-        if self._parser.error is not None:
-            self._ended = True
-        self._arrived.set()
-        if len(self._requests) > _QUEUE_MAX and not self._paused:
-            self._paused = True
-            self._transport.pause_reading()
-
-    def eof_received(self) -> bool:
-        self._ended = True
-        self._arrived.set()
-        return True
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        if self._task is None or self._peer is None:
-            return
-        server = self._server
-        server.connections.discard(self)
-        server.by_uid[self._peer.uid] -= 1
-        if not server.by_uid[self._peer.uid]:
-            del server.by_uid[self._peer.uid]
-        self._task.cancel()
-
-    def pause_writing(self) -> None:
-        self._writable.clear()
-
-    def resume_writing(self) -> None:
-        self._writable.set()
-
-    async def stop(self) -> None:
-        self._ended = True
-        self._requests.clear()
-        self._arrived.set()
-        if self._task is not None:
-            await self._task
-
-    # ---- one request after the other -----------------------------------------------------------------------------
-
-    async def _serve(self, peer: Peer) -> None:
-        try:
-            while (request := await self._next_request()) is not None:
-                self._transport.write(await self._answer(request, peer))
-                async with asyncio.timeout(_STALL_S):
-                    await self._writable.wait()
-            if self._parser.error is not None:
-                self._server.metrics.queries_refused.inc()
-                self._transport.write(protocol.error(self._parser.error.code, str(self._parser.error)))
-        except TimeoutError:
-            self._transport.abort()
-        except ProtocolError as exc:
-            self._transport.write(protocol.error(exc.code, str(exc)))
-        except Exception:
-            log.exception("query: uid %d: a bug in slurmjcd", peer.uid)
-            self._transport.write(protocol.error("ERR", "internal error, see slurmjcd's log"))
-        finally:
-            self._transport.close()
-
-    async def _next_request(self) -> Request | None:
-        """The next request, None when the connection is over."""
-        while not self._requests:
-            if self._ended:
-                return None
-            self._arrived.clear()
-            if self._paused:
-                self._paused = False
-                self._transport.resume_reading()
-            try:
-                async with asyncio.timeout(self._server.config.idle_s):
-                    await self._arrived.wait()
-            except TimeoutError:
-                return None
-        return self._requests.popleft()
-
-    async def _answer(self, request: Request, peer: Peer) -> bytes | bytearray:
+    async def answer(self, request: Request, peer: Peer) -> bytes | bytearray:
         name, server = request.name, self._server
         handler = _HANDLERS.get(name)
         if handler is None:
@@ -210,20 +90,29 @@ class QueryConnection(asyncio.Protocol):
         if args[1] != b"%d" % protocol.PROTOCOL_VERSION:
             raise ProtocolError(f"this daemon speaks protocol {protocol.PROTOCOL_VERSION}", code="NOPROTO")
         self._greeted = True
-        sees = "all" if await self._server.policy.sees_all(peer.uid) else "own"
+        sees = str(await self._server.policy.view(peer.uid))
         return protocol.reply([
             "server", f"slurmjcd/{__version__}", "protocol", protocol.PROTOCOL_VERSION,
             "record", protocol.RECORD_VERSION,
-            "role", "query", "max_request_bytes", _LIMITS.request_bytes, "uid", peer.uid, "sees", sees,
+            "role", "query", "max_request_bytes", LIMITS.request_bytes, "uid", peer.uid, "sees", sees,
         ])  # fmt: skip
 
-    async def _restrict(self, asked: criteria.Criteria, peer: Peer) -> criteria.Criteria | None:
-        """The question as this caller may ask it, None when there is nothing it may see."""
-        if await self._server.policy.sees_all(peer.uid):
-            if self._server.policy.private:
-                log.info("query: uid %d reads jobs of all users", peer.uid)
-            return asked
-        return criteria.only_uid(asked, peer.uid)
+    async def _view(self, args: list[bytes], peer: Peer) -> View:
+        """What this caller may see now; that somebody reads others' jobs is logged."""
+        policy = self._server.policy
+        view = await policy.view(peer.uid)
+        if policy.private and (view.all or view.accounts) and args[0].upper() != protocol.FETCH:
+            asked = b" ".join(args)[:_SHOWN_BYTES].decode("utf-8", "backslashreplace")
+            log.info("query: uid %d sees %s: %s", peer.uid, _seen(view), asked)
+        return view
+
+    @asynccontextmanager
+    async def _link(self, peer: Peer) -> AsyncIterator[StoreLink]:
+        """A connection to the store, when there is memory for an answer and this user has a share left."""
+        server = self._server
+        await server.room()
+        async with server.shares.one(peer.uid), server.store.reader() as link:
+            yield link
 
     def _refuse_incomplete(self) -> None:
         why = self._server.why_incomplete()
@@ -236,17 +125,19 @@ class QueryConnection(asyncio.Protocol):
         if caller_id not in self._cursors and len(self._cursors) >= self._server.config.open_queries:
             raise Refused(f"a connection may have {self._server.config.open_queries} open queries", code="LIMIT")
         self._refuse_incomplete()
-        allowed = await self._restrict(criteria.pairs(args[2:]), peer)
-        self._cursors[caller_id] = None
+        view = await self._view(args, peer)
+        allowed = _restricted(criteria.pairs(args[2:]), view)
+        self._cursors.pop(caller_id, None)  # so that FETCH after a MATCH that failed is an error, not an empty list
         if allowed is None:
+            self._cursors[caller_id] = Cursor(None, view)
             return protocol.NIL
-        store, own_id = self._server.store, secrets.token_hex(16).encode()
-        async with store.reader() as link:
-            found = await link.call(protocol.MATCH, store.prefix, own_id, *criteria.flatten(allowed))
+        prefix, own_id = self._server.store.prefix, secrets.token_hex(16).encode()
+        async with self._link(peer) as link:
+            found = await link.call(protocol.MATCH, prefix, own_id, *criteria.flatten(allowed))
+        self._cursors[caller_id] = Cursor(own_id if found is not None else None, view)
         if found is None:
             return protocol.NIL
-        self._cursors[caller_id] = own_id
-        return protocol.bulk(b"%b:mat:%b" % (store.prefix, caller_id))
+        return protocol.bulk(b"%b:mat:%b" % (prefix, caller_id))
 
     async def _fetch(self, args: list[bytes], peer: Peer) -> bytes | bytearray:
         usage = "SLURMJC.FETCH <id> <max> [RECORDS]"
@@ -257,35 +148,45 @@ class QueryConnection(asyncio.Protocol):
             raise Refused(f"<max> must be a number from 1 to 1000000000; usage: {usage}")
         if caller_id not in self._cursors:
             raise Refused(f"no query '{caller_id.decode()}' is open, send SLURMJC.MATCH first", code="NOQUERY")
-        own_id = self._cursors[caller_id]
-        if own_id is None:
+        cursor = self._cursors[caller_id]
+        if cursor.own_id is None:
             del self._cursors[caller_id]
             return protocol.EMPTY_ARRAY
-        most = b"%d" % min(int(args[2]), self._server.config.page_rows)
-        store = self._server.store
-        try:
-            async with store.reader() as link:
-                page = await link.call_unread(protocol.FETCH, store.prefix, own_id, most, *args[3:])
-        except Refused as exc:
+        if not (await self._view(args, peer)).covers(cursor.view):  # a reload came in between
             del self._cursors[caller_id]
-            raise Refused(str(exc).replace(own_id.decode(), caller_id.decode()), code=exc.code) from exc
+            raise Refused("what you may see has changed, send SLURMJC.MATCH again", code="NOPERM")
+        page = await self._page(cursor, caller_id, args, peer)
         if page == protocol.EMPTY_ARRAY:
             del self._cursors[caller_id]
         return page
 
-    async def _get(self, args: list[bytes], peer: Peer) -> bytes:
+    async def _page(self, cursor: Cursor, caller_id: bytes, args: list[bytes], peer: Peer) -> bytes | bytearray:
+        config, own_id = self._server.config, cursor.own_id or b""
+        most = b"%d" % min(int(args[2]), config.page_rows)
+        try:
+            async with self._link(peer) as link:
+                words = (self._server.store.prefix, own_id, most, *args[3:])
+                page = await link.call_unread(protocol.FETCH, *words, most=config.answer_bytes)
+            cursor.rows += _length(page)
+            if cursor.rows > config.query_rows:
+                raise Refused(f"a query may have {config.query_rows} rows, narrow the criteria", code="LIMIT")
+        except Refused as exc:
+            self._cursors.pop(caller_id, None)
+            raise Refused(str(exc).replace(own_id.decode(), caller_id.decode()), code=exc.code) from exc
+        return page
+
+    async def _get(self, args: list[bytes], peer: Peer) -> bytes | bytearray:
         _arity(args, "SLURMJC.GET <jobid>", exactly=2)
         if not args[1].isdigit() or len(args[1]) > 10:
             raise Refused("a job id is a number")
         self._refuse_incomplete()
-        store = self._server.store
-        async with store.reader() as link:
-            runs = await link.call(protocol.GET, store.prefix, args[1])
-        if not await self._server.policy.sees_all(peer.uid):
-            runs = [run for run in runs if _field(run, b"uid") in (peer.uid, b"%d" % peer.uid)]
-        return protocol.reply(runs)
+        view = await self._view(args, peer)
+        most = self._server.config.answer_bytes if view.all else _FILTERED_BYTES
+        async with self._link(peer) as link:
+            answer = await link.call_unread(protocol.GET, self._server.store.prefix, args[1], most=most)
+        return answer if view.all else protocol.reply(_visible(answer, view))
 
-    async def _agg(self, args: list[bytes], peer: Peer) -> bytes:
+    async def _agg(self, args: list[bytes], peer: Peer) -> bytes | bytearray:
         usage = "SLURMJC.AGG BY <field> [<field>] [criterion value ...]"
         _arity(args, usage, at_least=3)
         if args[1].upper() != b"BY" or args[2].lower() not in criteria.AGG_FIELDS:
@@ -294,23 +195,28 @@ class QueryConnection(asyncio.Protocol):
         # criteria are pairs, so an odd number of words after BY means one field, an even number two
         fields = 1 if (len(args) - 2) % 2 else 2
         self._refuse_incomplete()
-        allowed = await self._restrict(criteria.pairs(args[2 + fields :]), peer)
+        allowed = _restricted(criteria.pairs(args[2 + fields :]), await self._view(args, peer))
         if allowed is None:
             return protocol.EMPTY_ARRAY
-        store = self._server.store
-        async with store.reader() as link:
-            rows = await link.call(protocol.AGG, store.prefix, b"BY", *args[2 : 2 + fields], *criteria.flatten(allowed))
-        return protocol.reply(rows)
+        words = [b"BY", *args[2 : 2 + fields], *criteria.flatten(allowed)]
+        async with self._link(peer) as link:
+            return await link.call_unread(
+                protocol.AGG, self._server.store.prefix, *words, most=self._server.config.answer_bytes
+            )
 
     async def _info(self, args: list[bytes], peer: Peer) -> bytes:
         _arity(args, "SLURMJC.INFO", exactly=1)
-        store = self._server.store
-        async with store.reader() as link:
-            info = await link.info()
-        fields: dict[str, Any] = info.fields
-        if not await self._server.policy.sees_all(peer.uid):
+        view = await self._view(args, peer)
+        async with self._link(peer) as link:
+            fields: dict[str, Any] = (await link.info()).fields
+        if not view.all:
             fields = {name: fields[name] for name in _PUBLIC_INFO if name in fields}
         return protocol.reply([part for pair in fields.items() for part in pair])
+
+
+def query_server(store: Store, config: QuerySection, metrics: Metrics, policy: AccessPolicy) -> QueryServer:
+    """What a listening socket needs: its `connection` is the factory of protocols."""
+    return QueryServer(store, config, metrics, policy, QueryConnection)
 
 
 _HANDLERS: Final = {
@@ -335,9 +241,46 @@ def _query_id(value: bytes) -> bytes:
     return value
 
 
-def _field(run: Any, name: bytes) -> Any:
+def _restricted(asked: criteria.Criteria, view: View) -> criteria.Criteria | None:
+    """The question as this caller may ask it, None when there is nothing it may see."""
+    if view.all:
+        return asked
+    if view.accounts:
+        return criteria.only_accounts(asked, view.uid, view.accounts)
+    return criteria.only_uid(asked, view.uid)
+
+
+def _visible(answer: bytes | bytearray, view: View) -> list[Any]:
+    """Those runs of an answer to GET that may be seen."""
+    runs = parse_reply(answer)
+    if not isinstance(runs, list):
+        raise Unavailable("the reply to SLURMJC.GET is no list")
+    return [run for run in runs if isinstance(run, list) and view.allows(_uid(run), _account(run))]
+
+
+def _uid(run: list[Any]) -> int:
+    value = _field(run, b"uid")
+    return int(value) if isinstance(value, int) or (isinstance(value, bytes) and value.isdigit()) else -1
+
+
+def _account(run: list[Any]) -> str:
+    value = _field(run, b"account")
+    return value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else ""
+
+
+def _field(run: list[Any], name: bytes) -> Any:
     """A field's value in a flat list of names and values; the first of that name, where the record's columns are."""
     for position in range(0, len(run) - 1, 2):
         if run[position] == name:
             return run[position + 1]
     return None
+
+
+def _length(page: bytes | bytearray) -> int:
+    """How many elements an array has that is still bytes."""
+    head = _ARRAY.match(page)
+    return int(head[1]) if head else 0
+
+
+def _seen(view: View) -> str:
+    return "jobs of all users" if view.all else f"all jobs of accounts {', '.join(sorted(view.accounts))}"

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any, Final, cast
 from urllib.parse import urlsplit
 
+import hiredis
 from redis import exceptions
 from redis._parsers.base import BaseParser
 from redis.asyncio.connection import AbstractConnection, Connection, SSLConnection, UnixDomainSocketConnection
@@ -27,7 +28,7 @@ from slurmjcd import protocol
 from slurmjcd.checks import read_secret, secret_path
 from slurmjcd.config import Config
 from slurmjcd.errors import BadRecord, ConfigError, OutOfSequence, Refused, StoreError, Unavailable
-from slurmjcd.replies import PAGE_BYTES_MAX, GuardedParser
+from slurmjcd.replies import PAGE_BYTES_MAX, GuardedParser, ReplyGuard
 
 log = logging.getLogger(__name__)
 
@@ -120,8 +121,11 @@ class StoreLink:
         except (exceptions.RedisError, OSError, TimeoutError) as exc:
             raise Unavailable(f"connection to Redis at {self.address} lost: {_text(exc)}") from exc
 
-    async def call_unread(self, *args: bytes) -> bytes | bytearray:
+    async def call_unread(self, *args: bytes, most: int | None = None) -> bytes | bytearray:
         """Send one command and return its reply as the bytes it came in; an error reply is raised as one of ours.
+
+        A reply of more than `most` bytes is Refused with LIMIT, and the connection closed: what is left of it would be
+        as long.
 
         Behind it goes a PING with a word that nobody can guess. Where the answer to that begins the reply ends, so
         nobody has to walk over it.
@@ -137,6 +141,9 @@ class StoreLink:
                     if not data:
                         raise ConnectionResetError("closed by the server")
                     came += data
+                    if most is not None and len(came) > most + _ERRORS_BYTES:
+                        await self.close()
+                        raise Refused(f"the answer has more than {most} bytes, narrow the criteria", code="LIMIT")
                     if len(came) > PAGE_BYTES_MAX:
                         raise ConnectionAbortedError(f"a page may have {PAGE_BYTES_MAX} bytes, this one has more")
         except (OSError, TimeoutError) as exc:
@@ -194,6 +201,21 @@ def parse_info(reply: Any) -> StoreInfo:
     except (ValueError, AttributeError, TypeError) as exc:
         raise Unavailable(f"the watermarks in the reply to SLURMJC.INFO are not ids and numbers: {exc}") from exc
     return StoreInfo(fields, watermarks)
+
+
+def parse_reply(data: bytes | bytearray) -> Any:
+    """The value of a whole reply that came unread.
+
+    Raises:
+        Unavailable: it is none.
+    """
+    reader, whole = hiredis.Reader(), bytes(data)
+    try:
+        ReplyGuard().check(whole)
+        reader.feed(whole)
+        return reader.gets()
+    except (exceptions.RedisError, hiredis.HiredisError) as exc:
+        raise Unavailable(f"a reply of Redis can't be read: {_text(exc)}") from exc
 
 
 def _text(exc: BaseException) -> str:

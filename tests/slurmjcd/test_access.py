@@ -6,46 +6,18 @@ import grp
 import os
 import pwd
 import socket
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from slurmjcd import access
-from slurmjcd.access import AccessPolicy, Peer, peer_of, private_jobs
+from slurmjcd.access import AccessPolicy, Peer, View, peer_of
 
 
 def policy(*operators: str, private: bool = True) -> AccessPolicy:
     return AccessPolicy(private=private, operators=operators, operator_uids=[0, 991])
-
-
-@pytest.mark.parametrize(
-    ("text", "private"),
-    [
-        ("", False),
-        ("PrivateData=jobs\n", True),
-        ("privatedata = accounts,Jobs,nodes # comment\n", True),
-        ("PrivateData=accounts\n", False),
-        ("#PrivateData=jobs\n", False),
-        ("PrivateData=none\n", False),
-        ("PrivateData=jobs\nPrivateData=usage\n", False),
-        ("PrivateData=accounts,\\\njobs\n", True),
-        ("ClusterName=jobs\n", False),
-        ("include more.conf\n", True),
-        ("Include more.conf\nPrivateData=none\n", False),
-        ("PrivateData=jobs_extra\n", False),
-    ],
-)
-def test_private_data_is_read_from_slurm_conf(tmp_path: Path, text: str, private: bool) -> None:
-    (tmp_path / "slurm.conf").write_text(text)
-    (tmp_path / "more.conf").write_text("PrivateData=jobs\n")
-    assert private_jobs(tmp_path / "slurm.conf") is private
-
-
-@pytest.mark.parametrize("text", [None, "include nowhere.conf\n", "include slurm.conf\n"])
-def test_a_slurm_conf_that_cant_be_read_means_private(tmp_path: Path, text: str | None) -> None:
-    if text is not None:
-        (tmp_path / "slurm.conf").write_text(text)
-    assert private_jobs(tmp_path / "slurm.conf") is (text != "include slurm.conf\n")
 
 
 async def test_everyone_sees_all_when_data_is_not_private() -> None:
@@ -72,22 +44,79 @@ async def test_nobody_is_nobody_whatever_its_groups() -> None:
     assert not await policy("%nogroup").sees_all(65534)
 
 
-async def test_a_group_lookup_that_hangs_denies(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def hang(*args: object) -> bool:
-        await asyncio.sleep(60)
-        return True
+@pytest.fixture
+def hanging(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    """A name service that doesn't answer; the uids it was asked for."""
+    asked: list[int] = []
+    end = threading.Event()
 
-    monkeypatch.setattr(access, "_GROUPS_TIMEOUT_S", 0.05)
-    monkeypatch.setattr(asyncio, "to_thread", hang)
-    assert not await policy("%daemon").sees_all(12345)
+    def hang(uid: int, wanted: frozenset[str]) -> frozenset[str]:
+        asked.append(uid)
+        end.wait(60)
+        return wanted
+
+    monkeypatch.setattr(access, "_groups_in", hang)
+    yield asked
+    end.set()
 
 
-async def test_group_lookups_are_kept_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_group_lookup_that_hangs_denies_and_no_more_than_four_are_begun(hanging: list[int]) -> None:
+    asked = policy("%daemon")
+    asked._lookups.timeout_s = 0.05
+    assert not any(await asyncio.gather(*[asked.sees_all(12345 + number) for number in range(50)]))
+    assert len(hanging) == 4
+    assert not await asked.sees_all(12345)
+    assert len(hanging) == 4
+
+
+async def test_a_group_lookup_that_hangs_keeps_nobody_waiting_at_the_end(hanging: list[int]) -> None:
+    """The loop's own threads are waited for when it closes; the test's time limit is the proof."""
+    asked = policy("%daemon")
+    asked._lookups.timeout_s = 0.05
+    assert not await asked.sees_all(12345)
+    await asyncio.get_running_loop().shutdown_default_executor()
+
+
+async def test_group_lookups_are_kept_for_a_while_and_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[int] = []
-    monkeypatch.setattr(access, "_in_groups", lambda uid, groups: calls.append(uid) is None)  # type: ignore[func-returns-value]
+
+    def look_up(uid: int, wanted: frozenset[str]) -> frozenset[str]:
+        calls.append(uid)
+        return wanted
+
+    monkeypatch.setattr(access, "_groups_in", look_up)
     asked = policy("%operators")
-    assert [await asked.sees_all(12345) for _ in range(3)] == [True] * 3
+    assert await asyncio.gather(*[asked.sees_all(12345) for _ in range(3)]) == [True] * 3
+    assert await asked.sees_all(12345)
     assert calls == [12345]
+
+
+async def test_coordinators_see_their_accounts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(access, "_groups_in", lambda uid, wanted: wanted & ({"coord"} if uid == 12345 else set()))
+    asked = AccessPolicy(
+        private=True, operators=["%admins"], operator_uids=[0],
+        coordinators={"Physics": ["%coord"], "bio": ["12346", "12345"], "none": []},
+    )  # fmt: skip
+    assert await asked.view(12345) == View(12345, accounts=frozenset({"physics", "bio"}))
+    assert await asked.view(12346) == View(12346, accounts=frozenset({"bio"}))
+    assert await asked.view(12347) == View(12347)
+    assert str(await asked.view(12345)) == "accounts"
+
+
+def test_a_view_allows_own_jobs_and_those_of_its_accounts() -> None:
+    view = View(7, accounts=frozenset({"physics"}))
+    assert [view.allows(*job) for job in ((7, "x"), (8, "PHYSICS"), (8, "x"), (8, ""))] == [True, True, False, False]
+    assert not View(7).allows(8, "")
+    assert View(7, all=True).allows(8, "x")
+
+
+def test_a_view_covers_what_it_includes() -> None:
+    own, more = View(7), View(7, accounts=frozenset({"a"}))
+    everything = View(7, all=True)
+    assert [more.covers(own), own.covers(more), everything.covers(more), more.covers(everything)] == [
+        True, False, True, False,
+    ]  # fmt: skip
+    assert not View(8).covers(own)
 
 
 async def test_the_peer_is_who_connected(rundir: Path) -> None:

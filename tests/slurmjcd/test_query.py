@@ -17,7 +17,7 @@ import redis
 from slurmjcd.access import AccessPolicy, Peer
 from slurmjcd.config import Config, QuerySection, RedisSection
 from slurmjcd.metrics import Metrics
-from slurmjcd.query import QueryServer
+from slurmjcd.query import QueryServer, query_server
 from slurmjcd.store import Store
 from tests.harness import RedisServer
 from tests.slurmjcd.jobs import job
@@ -59,9 +59,9 @@ async def asking(
     server_behind = make_redis()
     put(server_behind, *(job(number, uid=ME + number % 3, end=1772366400 + number) for number in range(1, 31)))
     if private:
-        monkeypatch.setattr("slurmjcd.query.peer_of", lambda transport: Peer(ME, 1, ME))
+        monkeypatch.setattr("slurmjcd.asking.peer_of", lambda transport: Peer(ME, 1, ME))
     config = Config(redis=RedisSection(address=server_behind.address), query=QuerySection(**options))
-    server = QueryServer(
+    server = query_server(
         Store(config), config.query, Metrics(), AccessPolicy(private=private, operators=[], operator_uids=[0])
     )
     listener = await asyncio.get_running_loop().create_unix_server(server.connection, rundir / "q.sock")

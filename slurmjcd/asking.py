@@ -1,0 +1,281 @@
+# SPDX-License-Identifier: MIT
+"""The connections of query.sock: who comes in, requests cut out of bytes, and what one caller can cost the others.
+
+Anyone on this host may connect, so all is bounded: connections, in all and of a user; bytes of requests that have not
+come whole and of answers that are not read; the time that each step may take; and how much of one round of the event
+loop goes into questions.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import Counter, deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final, cast
+
+from slurmjcd import protocol
+from slurmjcd.access import AccessPolicy, Peer, peer_of
+from slurmjcd.backoff import Quiet
+from slurmjcd.config import QuerySection
+from slurmjcd.errors import ProtocolError
+from slurmjcd.metrics import Metrics
+from slurmjcd.protocol import Limits, Request, RequestParser
+from slurmjcd.store import Store
+from slurmjcd.turns import Shares, Turns
+
+log = logging.getLogger(__name__)
+
+LIMITS: Final = Limits(request_bytes=1024 * 1024, bulk_bytes=512 * 1024, arguments=4096)
+_WRITE_HIGH: Final = 1024 * 1024
+_STALL_S: Final = 10.0  # a reader that takes nothing for so long is cut
+_SHED_S: Final = 1.0  # ... and for so long, when others need the memory
+_COUNT_S: Final = 0.05  # between two counts of what is unread
+_RECEIVE: Final = memoryview(bytearray(16 * 1024))  # filled and emptied in one step, so all connections share it
+_INBOX_MAX: Final = 32 * 1024  # received and not yet cut into requests; above this the socket isn't read
+_PIECE: Final = 2048  # bytes cut in one turn
+_SMALL: Final = 64 * 1024  # of requests that every connection may hold
+
+
+@dataclass(slots=True)
+class QueryServer:
+    """What the connections of query.sock share."""
+
+    store: Store
+    config: QuerySection
+    metrics: Metrics
+    policy: AccessPolicy
+    make: Callable[[QueryServer], Connection]
+    why_incomplete: Callable[[], str | None] = lambda: None
+    connections_max: int = 10_000  # what descriptors allow, beside config.connections
+    quiet: Quiet = field(default_factory=Quiet)
+    connections: set[Connection] = field(default_factory=set)
+    by_uid: Counter[int] = field(default_factory=Counter)
+    turns: Turns = field(default_factory=Turns)
+    shares: Shares = field(init=False)
+    held: int = 0  # bytes of requests that have not come whole
+    unread: int = 0  # bytes of answers; as last counted, so too many rather than too few
+    _counted_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.shares = Shares(max(1, self.config.store_connections // 2))
+
+    def connection(self) -> Connection:
+        return self.make(self)
+
+    def refusal(self, peer: Peer | None, opening: int = 0) -> bytes | None:
+        """What to tell somebody who can't be let in now, None to let them in."""
+        most = min(self.config.connections, self.connections_max)
+        most_per_uid = self.config.connections_per_uid
+        if peer is None:
+            why = protocol.error("NOPERM", "the kernel doesn't say who you are")
+        elif self.by_uid[peer.uid] >= most_per_uid:
+            why = protocol.error("LIMIT", f"a user may have {most_per_uid} connections to query.sock")
+        elif len(self.connections) + opening >= most:
+            why = protocol.error("LIMIT", f"query.sock has its {most} connections already")
+        else:
+            return None
+        self.metrics.queries_refused.inc()
+        if self.quiet.allows(f"uid {peer.uid if peer else '?'}"):
+            log.warning("query: uid %s is refused: %s", peer.uid if peer else "?", why.decode().strip())
+        return why
+
+    async def room(self) -> None:
+        """Wait until what others don't read leaves memory for one more answer; who reads nothing is cut then."""
+        while self.unread > self.config.memory_bytes:
+            now = time.monotonic()
+            if now - self._counted_s >= _COUNT_S:
+                self._counted_s = now
+                for connection in list(self.connections):
+                    connection.count_unread(now, shed=True)
+            if self.unread > self.config.memory_bytes:
+                await asyncio.sleep(_COUNT_S)
+
+    async def close(self) -> None:
+        """Let answers in progress end, then close every connection."""
+        tasks = [connection.stop() for connection in list(self.connections)]
+        if tasks:
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+
+class Connection(asyncio.BufferedProtocol):
+    """One connection: a task has its requests answered one after the other."""
+
+    def __init__(self, server: QueryServer) -> None:
+        self._server = server
+        self._parser = RequestParser(LIMITS)
+        self._inbox = bytearray()
+        self._requests: deque[Request] = deque()
+        self._arrived = asyncio.Event()
+        self._writable = asyncio.Event()
+        self._writable.set()
+        self._peer: Peer | None = None
+        self._greeted = self._ended = self._paused = False
+        self._held = self._unread = 0
+        self._born_s = self._since_s = self._moved_s = time.monotonic()
+        self._task: asyncio.Task[None] | None = None
+        self._transport: asyncio.Transport
+
+    async def answer(self, request: Request, peer: Peer) -> bytes | bytearray:
+        """The reply to one request.
+
+        Raises:
+            ProtocolError: after it the connection can't go on.
+        """
+        raise NotImplementedError
+
+    # ---- transport -----------------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._transport.set_write_buffer_limits(high=_WRITE_HIGH)
+        server, self._peer = self._server, peer_of(self._transport)
+        refusal = server.refusal(self._peer)
+        if refusal is not None or self._peer is None:
+            self._transport.write(refusal or b"")
+            self._transport.close()
+            return
+        server.connections.add(self)
+        server.by_uid[self._peer.uid] += 1
+        self._task = asyncio.get_running_loop().create_task(self._serve(self._peer))
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return _RECEIVE
+
+    def buffer_updated(self, nbytes: int) -> None:
+        if self._task is None or self._ended:
+            return
+        self._inbox += _RECEIVE[:nbytes]
+        self._arrived.set()
+        if len(self._inbox) > _INBOX_MAX and not self._paused:
+            self._paused = True
+            self._transport.pause_reading()
+
+    def eof_received(self) -> bool:
+        self._ended = True
+        self._arrived.set()
+        return True
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._task is None or self._peer is None:
+            return
+        server = self._server
+        server.connections.discard(self)
+        server.by_uid[self._peer.uid] -= 1
+        if not server.by_uid[self._peer.uid]:
+            del server.by_uid[self._peer.uid]
+        server.held -= self._held
+        server.unread -= self._unread
+        self._held = self._unread = 0
+        self._task.cancel()
+
+    def pause_writing(self) -> None:
+        self._writable.clear()
+
+    def resume_writing(self) -> None:
+        self._writable.set()
+
+    async def stop(self) -> None:
+        self._ended = True
+        self._requests.clear()
+        self._inbox.clear()
+        self._arrived.set()
+        if self._task is not None:
+            await self._task
+
+    # ---- answers -------------------------------------------------------------------------------------------------
+
+    def _send(self, data: bytes | bytearray) -> None:
+        self._transport.write(data)
+        if self._peer is not None and self in self._server.connections:
+            self.count_unread(time.monotonic())
+
+    def count_unread(self, now_s: float, *, shed: bool = False) -> None:
+        """Take note of what the caller hasn't read; with `shed`, cut it when it has read nothing for a while."""
+        size = self._transport.get_write_buffer_size()
+        if size != self._unread:
+            self._server.unread += size - self._unread
+            self._unread, self._moved_s = size, now_s
+        elif shed and size and now_s - self._moved_s > _SHED_S:
+            log.info("query: uid %d reads too slowly and others need the memory", self._peer.uid if self._peer else -1)
+            self._transport.abort()
+
+    # ---- one request after the other -----------------------------------------------------------------------------
+
+    async def _serve(self, peer: Peer) -> None:
+        try:
+            while (request := await self._next_request(peer)) is not None:
+                self._send(await self.answer(request, peer))
+                if not self._writable.is_set():
+                    async with asyncio.timeout(_STALL_S):
+                        await self._writable.wait()
+            if self._parser.error is not None:
+                raise self._parser.error
+        except TimeoutError:
+            self._transport.abort()
+        except ProtocolError as exc:
+            self._server.metrics.queries_refused.inc()
+            self._send(protocol.error(exc.code, str(exc)))
+        except Exception:
+            log.exception("query: uid %d: a bug in slurmjcd", peer.uid)
+            self._send(protocol.error("ERR", "internal error, see slurmjcd's log"))
+        finally:
+            self._transport.close()
+
+    async def _next_request(self, peer: Peer) -> Request | None:
+        """The next request, None when the connection is over.
+
+        Raises:
+            ProtocolError: it took too long, or too much memory.
+        """
+        while not self._requests:
+            if self._inbox:
+                await self._server.turns.mine(peer.uid)
+                self._cut()
+                continue
+            if self._ended:
+                return None
+            self._arrived.clear()
+            if self._paused:
+                self._paused = False
+                self._transport.resume_reading()
+            if not await self._more():
+                return None
+        await self._server.turns.mine(peer.uid)
+        return self._requests.popleft()
+
+    def _cut(self) -> None:
+        """Cut the next piece of what came into requests."""
+        begun = self._parser.buffered
+        piece = bytes(self._inbox[:_PIECE])
+        del self._inbox[:_PIECE]
+        self._requests.extend(self._parser.feed(piece))
+        if not begun or self._requests:
+            self._since_s = time.monotonic()
+        if self._parser.error is not None:
+            self._ended = True
+            self._inbox.clear()
+        server, held = self._server, self._parser.buffered
+        server.held += held - self._held
+        self._held = held
+        if held > _SMALL and server.held > server.config.memory_bytes // 2:
+            raise ProtocolError("too many large requests are under way at a time, try again later", code="LIMIT")
+
+    async def _more(self) -> bool:
+        """Wait for bytes; False when the connection was idle for too long."""
+        config, now_s = self._server.config, time.monotonic()
+        unfinished = self._parser.buffered > 0 or not self._greeted
+        wait_s = self._since_s + config.request_s - now_s if unfinished else config.idle_s
+        rest_s = self._born_s + config.total_s - now_s
+        try:
+            async with asyncio.timeout(max(0.0, min(wait_s, rest_s))):
+                await self._arrived.wait()
+        except TimeoutError:
+            if rest_s <= wait_s:
+                raise ProtocolError(f"a connection may last {config.total_s:g} s", code="LIMIT") from None
+            if self._parser.buffered:
+                raise ProtocolError(f"a request must come whole within {config.request_s:g} s", code="LIMIT") from None
+            return False
+        return True
