@@ -90,6 +90,14 @@ class World:
             if proxy is not None:
                 proxy.heal()
 
+    def daemon_peak_mib(self) -> int:
+        """The daemon's largest resident set so far, 0 when it isn't there."""
+        try:
+            status = Path(f"/proc/{self.daemon.process.pid}/status").read_text()
+        except OSError:
+            return 0
+        return next((int(line.split()[1]) // 1024 for line in status.splitlines() if line.startswith("VmHWM")), 0)
+
     def start_daemon(self) -> None:
         """Start it and wait until it serves; Redis may be away."""
         self.daemon.process.start()
