@@ -9,21 +9,22 @@ import os
 import sqlite3
 import time
 import uuid
-import zlib
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from slurmjcd import walrepair
 from slurmjcd.errors import SpoolError
+from slurmjcd.salvage import Salvaged, salvage
+from slurmjcd.spoolscan import PAGE_BYTES
 
 log = logging.getLogger(__name__)
 
 APPLICATION_ID: Final = 0x534A4344  # "SJCD"
 FORMAT_VERSION: Final = 1
 _SQLITE_MAGIC: Final = b"SQLite format 3\0"
-_BOOKS: Final = ("lost", "salvage_lost", "earlier", "skipped", "discarded")  # keys of meta that outlive a spool
 _CHECK_MAX_BYTES: Final = 1024**3  # a larger file is checked where it is read, not at start
+# what SQLite says of a file that it can read and make no sense of; ERROR is "no such table", "unsupported file format"
+_DAMAGE_CODES: Final = (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 SCHEMA: Final = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
@@ -53,15 +54,6 @@ CREATE TABLE quarantine (
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Salvaged:
-    """What could be read from a damaged spool."""
-
-    batches: int
-    records: int
-    lost: int  # records known to have been there that could not be read
-
-
 def open_file(path: Path) -> tuple[sqlite3.Connection, Salvaged | None]:
     """A connection for the writer, on a new file, a good one, or a new one that took in what a damaged one still held.
 
@@ -74,10 +66,10 @@ def open_file(path: Path) -> tuple[sqlite3.Connection, Salvaged | None]:
     if not new:
         _refuse_foreign(path)
         _repair_log(path)
-        damage = _damage(path)
+    try:
+        damage = None if new else _damage(path)
         if damage is not None:
             return _replace_damaged(path, damage)
-    try:
         return _connect(path, new=new), None
     except sqlite3.Error as exc:
         raise SpoolError(f"spool {path} can't be opened: {exc}") from exc
@@ -131,7 +123,7 @@ def _damage(path: Path) -> str | None:
             if database.execute("SELECT value FROM meta WHERE key = 'spool'").fetchone() is None:
                 return "its id is missing"
     except sqlite3.DatabaseError as exc:
-        if isinstance(exc, sqlite3.OperationalError) and "no such table" not in str(exc):
+        if exc.sqlite_errorcode & 0xFF not in _DAMAGE_CODES:  # the disk's fault, not the file's
             raise SpoolError(f"spool {path} can't be read: {exc}") from exc
         return str(exc)
     return None
@@ -152,30 +144,40 @@ def _connect(path: Path, *, new: bool) -> sqlite3.Connection:
 def _make(path: Path) -> None:
     """Make an empty spool under another name first, so that a kill in between leaves none or a whole one."""
     draft = path.with_name(f"{path.name}.new")
+    _make_draft(draft).close()
+    _set_log_aside(path, int(time.time()))
+    draft.rename(path)
+    _sync_directory(path.parent)
+
+
+def _make_draft(draft: Path) -> sqlite3.Connection:
+    """An empty spool in a file that nobody looks at; what a killed predecessor left there goes."""
     for suffix in ("", "-wal", "-shm", "-journal"):
         draft.with_name(draft.name + suffix).unlink(missing_ok=True)
     old_umask = os.umask(0o077)
     try:
-        with contextlib.closing(sqlite3.connect(draft, isolation_level=None)) as database:
-            database.execute("PRAGMA page_size = 16384")
-            database.execute("PRAGMA auto_vacuum = INCREMENTAL")
-            database.execute("PRAGMA synchronous = FULL")
-            spool_id = f"spool-{uuid.uuid4()}"
-            database.executescript(f"BEGIN; PRAGMA application_id = {APPLICATION_ID}; {SCHEMA}")
-            database.executemany(
-                "INSERT INTO meta VALUES (?, ?)", [("spool", spool_id), ("shipped", 0), ("clock", 0), ("lost", 0)]
-            )
-            database.execute(f"PRAGMA user_version = {FORMAT_VERSION}")
-            database.execute("COMMIT")
+        database = sqlite3.connect(draft, isolation_level=None)
+        database.execute(f"PRAGMA page_size = {PAGE_BYTES}")
+        database.execute("PRAGMA auto_vacuum = INCREMENTAL")
+        database.execute("PRAGMA synchronous = FULL")
+        spool_id = f"spool-{uuid.uuid4()}"
+        database.executescript(f"BEGIN; PRAGMA application_id = {APPLICATION_ID}; {SCHEMA}")
+        database.executemany(
+            "INSERT INTO meta VALUES (?, ?)", [("spool", spool_id), ("shipped", 0), ("clock", 0), ("lost", 0)]
+        )
+        database.execute(f"PRAGMA user_version = {FORMAT_VERSION}")
+        database.execute("COMMIT")
     finally:
         os.umask(old_umask)
+    return database
+
+
+def _set_log_aside(path: Path, stamp: int) -> None:
+    """A log without its database, or of one that is given up: SQLite would take it for the new one's."""
     for suffix in ("-wal", "-shm"):
-        # of a database that is gone: SQLite would take it for the new one's
         stale = path.with_name(path.name + suffix)
         if stale.exists():
-            stale.rename(stale.with_name(f"{path.name}.damaged-{int(time.time())}{suffix}"))
-    draft.rename(path)
-    _sync_directory(path.parent)
+            stale.rename(stale.with_name(f"{path.name}.damaged-{stamp}{suffix}"))
 
 
 def _settle(database: sqlite3.Connection) -> None:
@@ -199,73 +201,23 @@ def _sync_directory(directory: Path) -> None:
 
 
 def _replace_damaged(path: Path, damage: str) -> tuple[sqlite3.Connection, Salvaged]:
-    aside = path.with_name(f"{path.name}.damaged-{int(time.time())}")
-    for suffix in ("-wal", "-shm", ""):
-        part = path.with_name(path.name + suffix)
-        if part.exists():
-            part.rename(aside.with_name(aside.name + suffix))
-    database = _connect(path, new=True)
-    salvaged = _salvage(aside, database)
+    """Put a new spool in the place of a damaged one; a kill in between leaves the damaged one or the whole new one."""
+    stamp = int(time.time())
+    draft = path.with_name(f"{path.name}.salvaged")
+    try:
+        with contextlib.closing(_make_draft(draft)) as database:
+            salvaged = salvage(path, database, stamp=stamp)
+        aside = path.with_name(f"{path.name}.damaged-{stamp}")
+        aside.unlink(missing_ok=True)
+        aside.hardlink_to(path)
+        _set_log_aside(path, stamp)
+        draft.rename(path)
+        _sync_directory(path.parent)
+    except OSError as exc:
+        raise SpoolError(f"spool {path} is damaged ({damage}) and can't be replaced: {exc.strerror}") from exc
     log.error(
         "spool %s is damaged (%s): set aside as %s; %d records in %d batches were saved from it, "
         "%d are known to be lost",
         path, damage, aside.name, salvaged.records, salvaged.batches, salvaged.lost,
     )  # fmt: skip
-    return database, salvaged
-
-
-def _salvage(damaged: Path, database: sqlite3.Connection) -> Salvaged:
-    """Copy what can be read: batches from both ends (damage in between hides neither), sources, quarantine."""
-    batches: dict[int, tuple[int, bytes]] = {}
-    with contextlib.closing(sqlite3.connect(damaged, isolation_level=None)) as old:
-        for order in ("ASC", "DESC"):
-            with contextlib.suppress(sqlite3.Error):
-                for first, count, crc, frames in old.execute(
-                    f"SELECT first, count, crc, frames FROM batch ORDER BY first {order}"  # noqa: S608
-                ):
-                    if isinstance(frames, bytes) and zlib.crc32(frames) == crc:
-                        batches[first] = (count, frames)
-        known_last = _known_last(old, batches)
-        old_meta = _old_books(old)
-        database.execute("BEGIN")
-        for table in ("source", "quarantine"):
-            with contextlib.suppress(sqlite3.Error):
-                rows = old.execute(f"SELECT * FROM {table}")  # noqa: S608
-                slots = ",".join("?" * len(rows.description))
-                for row in rows:
-                    database.execute(f"INSERT OR REPLACE INTO {table} VALUES ({slots})", row)  # noqa: S608
-    next_seq = 1
-    for first in sorted(batches):
-        count, frames = batches[first]
-        database.execute("INSERT INTO batch VALUES (?, ?, 0, ?, ?)", (next_seq, count, zlib.crc32(frames), frames))
-        next_seq += count
-    saved = next_seq - 1
-    earlier = min(batches) - 1 if batches else 0
-    lost = max(0, known_last - earlier - saved)
-    # the new spool's numbers start over; these keep the books (see ledger.py)
-    books = {"lost": lost, "salvage_lost": lost, "earlier": earlier}
-    for name in _BOOKS:
-        books[name] = books.get(name, 0) + old_meta.get(name, 0)
-    database.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", books.items())
-    database.execute("COMMIT")
-    return Salvaged(len(batches), saved, lost)
-
-
-def _old_books(old: sqlite3.Connection) -> dict[str, int]:
-    """The counters that outlive a spool, as far as they can be read."""
-    found: dict[str, int] = {}
-    with contextlib.suppress(sqlite3.Error):
-        for name, value in old.execute("SELECT key, value FROM meta"):
-            if name in _BOOKS and isinstance(value, int):
-                found[name] = value
-    return found
-
-
-def _known_last(old: sqlite3.Connection, batches: dict[int, tuple[int, bytes]]) -> int:
-    """The highest sequence number that the damaged spool is known to have held."""
-    last = max((first + count - 1 for first, (count, _) in batches.items()), default=0)
-    with contextlib.suppress(sqlite3.Error):
-        row = old.execute("SELECT first, count FROM batch ORDER BY first DESC LIMIT 1").fetchone()
-        if row is not None and isinstance(row[0], int) and isinstance(row[1], int):
-            last = max(last, row[0] + row[1] - 1)
-    return last
+    return _connect(path, new=False), salvaged

@@ -33,8 +33,12 @@ class _Frame:
     good: bool
 
 
-def repair(path: Path, *, stamp: int) -> int:
-    """Look at the log of the database at `path`; returns how many damaged frames it had (0: it was left alone)."""
+def repair(path: Path, *, stamp: int, always: bool = False) -> int:
+    """Look at the log of the database at `path`; returns how many damaged frames it had (0: it was left alone).
+
+    Args:
+        always: take in a log without damage too, because SQLite can't.
+    """
     wal = path.with_name(f"{path.name}-wal")
     if not wal.exists() or not _HEADER_BYTES < wal.stat().st_size <= _MAX_BYTES:
         return 0
@@ -42,7 +46,7 @@ def repair(path: Path, *, stamp: int) -> int:
     last_good = max((number for number, frame in enumerate(frames) if frame.good), default=-1)
     bad = sum(1 for frame in frames[:last_good] if not frame.good)
     commit = max((number for number, frame in enumerate(frames) if frame.good and frame.pages_in_all), default=-1)
-    if not bad or commit < 0:
+    if not (bad or always) or commit < 0:
         return 0
     aside = wal.with_name(f"{path.name}.damaged-{stamp}-wal")
     draft = path.with_name(f"{path.name}.repaired")
@@ -59,6 +63,8 @@ def repair(path: Path, *, stamp: int) -> int:
     wal.rename(aside)
     path.with_name(f"{path.name}-shm").unlink(missing_ok=True)
     draft.rename(path)
+    if not bad:
+        return 0
     log.error(
         "spool %s: %d damaged frames in its write-ahead log, which is kept as %s; its pages were taken in as they are",
         path, bad, aside.name,

@@ -96,14 +96,14 @@ FAILURES = {"ENOSPC": (errno.ENOSPC, 0), "EIO": (errno.EIO, 0), "short": (errno.
 
 
 @pytest.mark.parametrize("nth", [1, 2], ids=["header", "records"])
-@pytest.mark.parametrize("failure", FAILURES)
-@pytest.mark.parametrize("op", [Op.WRITE, Op.SYNC])
+@pytest.mark.parametrize(
+    ("op", "failure"),
+    [(op, failure) for op in (Op.WRITE, Op.SYNC) for failure in FAILURES if (op, failure) != (Op.SYNC, "short")],
+)  # a sync has no length
 def test_a_spill_disk_that_fails_keeps_records_in_the_ring(
     make_world: Callable[..., World], op: Op, failure: str, nth: int
 ) -> None:
     """StateSaveLocation takes nothing for a while; meanwhile the ring has room, and then it is spilled."""
-    if op is Op.SYNC and failure == "short":
-        pytest.skip("a sync has no length")
     world = make_world(params="ring_mib=2")
     shim = Shim(world.daemon.directory / "shim", ".spill")
     world.driver.env = shim.env

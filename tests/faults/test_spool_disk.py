@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from slurmjcd import spoolfile
+from slurmjcd.spoolscan import PAGE_BYTES
 from tests.faults import oracle
 from tests.faults.feeder import Feeder, feed_until
 from tests.faults.shim import Kill, Op, Shim
@@ -64,12 +66,17 @@ def check(daemon: Daemon, feeder: Feeder) -> None:
     assert verdict.good, verdict
 
 
-@pytest.mark.parametrize("failure", [pytest.param("ENOSPC", marks=pytest.mark.faults_fast), "EIO", "EDQUOT", "short"])
-@pytest.mark.parametrize("op", [Op.WRITE, Op.SYNC])
+@pytest.mark.parametrize(
+    ("op", "failure"),
+    [
+        pytest.param(op, failure, marks=[pytest.mark.faults_fast] if failure == "ENOSPC" else [])
+        for op in (Op.WRITE, Op.SYNC)
+        for failure in FAILURES
+        if (op, failure) != (Op.SYNC, "short")  # a sync has no length
+    ],
+)
 def test_spool_survives_one_failing_call_wherever_it_comes(daemon: Daemon, shim: Shim, op: Op, failure: str) -> None:
     """Sweep: the Nth call fails, for N from 1 on until a batch goes through untouched."""
-    if op is Op.SYNC and failure == "short":
-        pytest.skip("a sync has no length")
     error, part = FAILURES[failure]
     with Feeder(daemon.ingest_socket) as feeder:
         for nth in range(1, SWEEP_MAX):
@@ -143,6 +150,44 @@ def test_daemon_killed_at_any_call_keeps_what_it_acknowledged(
         start(daemon)
         feeder.wait_acked()
         check(daemon, feeder)
+
+
+@pytest.mark.parametrize("op", [Op.WRITE, Op.SYNC, Op.RENAME, Op.UNLINK, Op.OPEN])
+@pytest.mark.parametrize("kill", [Kill.BEFORE, Kill.AFTER])
+def test_daemon_killed_while_it_salvages(stopped_daemon: Daemon, shim: Shim, rundir: Path, op: Op, kill: Kill) -> None:
+    """Sweep: SIGKILL at the Nth call of a start on a damaged spool; in the end the same is saved as without."""
+    daemon, spool = stopped_daemon, stopped_daemon.state_dir / "spool.db"
+    start(daemon)
+    with Feeder(daemon.ingest_socket) as feeder:
+        feeder.feed(3000)
+        feeder.wait_acked()
+    assert daemon.stop() == 0
+    content = bytearray(spool.read_bytes())
+    for place in (0.3, 0.7):
+        at = int(len(content) * place) // PAGE_BYTES * PAGE_BYTES
+        content[at : at + PAGE_BYTES] = b"\xa5" * PAGE_BYTES
+    spool.write_bytes(content)
+    copy = rundir / "copy.db"
+    copy.write_bytes(content)
+    spoolfile.open_file(copy)[0].close()
+    expected = sorted(oracle.spooled(copy))
+    assert 0 < len(expected) < 3000
+    for nth in range(1, SWEEP_MAX):
+        shim.fail(op, error=0, nth=nth, times=1, kill=kill)
+        before = shim.hits(op)
+        daemon.process.start()
+        wait_until(
+            lambda before=before: not daemon.process.running or accepts(daemon.health_socket),
+            what="the daemon to be killed or to serve",
+        )
+        shim.heal()
+        if shim.hits(op) == before:
+            break
+        assert daemon.process.wait() == -9
+    else:
+        start(daemon)
+    daemon.kill()
+    assert sorted(oracle.spooled(spool)) == expected
 
 
 def test_slow_fsync_makes_batches_grow_and_never_stops_the_loop(daemon: Daemon, shim: Shim) -> None:

@@ -2,15 +2,18 @@
 from __future__ import annotations
 
 import logging
+import mmap
+import random
 import sqlite3
 from pathlib import Path
 
 import pytest
 
-from slurmjcd import protocol, spoolfile
+from slurmjcd import protocol, spoolfile, spoolscan
 from slurmjcd.batch import Ring
 from slurmjcd.errors import SpoolError
 from slurmjcd.spool import Spool
+from slurmjcd.spoolscan import PAGE_BYTES
 from tests.slurmjcd.jobs import job
 from tests.slurmjcd.test_spool import intake, read_all, records_of
 
@@ -96,6 +99,126 @@ async def test_a_damaged_spool_is_set_aside_and_what_can_be_read_is_saved(
         assert "set aside as spool.db.damaged-" in caplog.text
         assert f"{len(saved)} records" in caplog.text
         assert [part for part in tmp_path.iterdir() if "damaged" in part.name]
+    await spool.append([intake(1000)], {})
+    await spool.close()
+
+
+def leaves(path: Path) -> list[int]:
+    """Offsets of the leaf pages of the table of batches, in the order of their numbers."""
+    content, found = path.read_bytes(), {}
+    for at in range(PAGE_BYTES, len(content), PAGE_BYTES):
+        if content[at] == 0x0D and (firsts := [first for first, _, _ in one_page(path, at)]):
+            found[min(firsts)] = at
+    return [at for _, at in sorted(found.items())]
+
+
+def one_page(path: Path, at: int) -> list[spoolscan.Batch]:
+    """The batches whose cells are on one page."""
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        return list(spoolscan._leaf(data, at))
+
+
+@pytest.mark.parametrize("places", [(0.5,), (0.2, 0.8), (0.1, 0.3, 0.5, 0.7, 0.9), (0.0, 1.0)])
+@pytest.mark.parametrize("tree", ["whole", "root", "header"])
+async def test_what_lies_between_damaged_places_is_saved(
+    tmp_path: Path, places: tuple[float, ...], tree: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Exactly the batches of the damaged pages are lost, and they are counted, with or without a tree above them."""
+    path = tmp_path / "spool.db"
+    await make_spool(path, 900)
+    pages = leaves(path)
+    assert len(pages) > 8, "too small to have damage in several places"
+    hit = sorted({pages[round(place * (len(pages) - 1))] for place in places})
+    gone = {number for at in hit for first, count, _ in one_page(path, at) for number in range(first, first + count)}
+    if tree == "root":
+        with sqlite3.connect(path) as database:
+            (root,) = database.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'batch'").fetchone()
+        database.close()
+        hit.append((root - 1) * PAGE_BYTES)
+    content = bytearray(path.read_bytes())
+    for at in hit:
+        content[at : at + 2000] = b"\xa5" * 2000
+    if tree == "header":
+        content[0:16] = b"\xa5" * 16
+    path.write_bytes(content)
+    with caplog.at_level(logging.ERROR):
+        spool = await open_spool(path)
+    assert records_of(await read_all(spool)) == [job(number) for number in range(1, 1801) if number not in gone]
+    # the file's header leads to the sources, which say how many there were behind the last
+    known = gone if tree != "header" or 1.0 not in places else set()
+    assert f"{1800 - len(gone)} records" in caplog.text
+    if known:
+        assert spool.state.lost == len(gone)
+        assert f"{len(gone)} are known to be lost" in caplog.text
+    await spool.append([intake(2000)], {})
+    await spool.close()
+
+
+async def test_salvage_counts_what_was_behind_a_cut(tmp_path: Path) -> None:
+    """The sources' watermarks tell how many records there were."""
+    path = tmp_path / "spool.db"
+    await make_spool(path, 900)
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2 // PAGE_BYTES * PAGE_BYTES])
+    spool = await open_spool(path)
+    saved = len(records_of(await read_all(spool)))
+    assert 0 < saved < 1800
+    assert spool.state.lost == 1800 - saved
+    await spool.close()
+
+
+async def test_salvage_leaves_alone_what_was_trimmed(tmp_path: Path) -> None:
+    """Pages that were freed still hold batches that are over."""
+    path = tmp_path / "spool.db"
+    await make_spool(path, 900)
+    with sqlite3.connect(path) as database:
+        database.execute("PRAGMA secure_delete = OFF")  # some builds of SQLite have it on
+        database.execute("UPDATE meta SET value = 1000 WHERE key = 'shipped'")
+        database.execute("DELETE FROM batch WHERE first < 1000")
+        database.execute("DELETE FROM meta WHERE key = 'spool'")
+    database.close()
+    assert any(first < 900 for first, _, _ in spoolscan.batches(path)), "nothing was left on freed pages"
+    spool = await open_spool(path)
+    assert records_of(await read_all(spool)) == [job(number) for number in range(1001, 1801)]
+    assert spool.state.lost == 0
+    await spool.close()
+
+
+@pytest.mark.parametrize(("begin", "end"), [(0, 16), (16, 18), (18, 20), (20, 24), (28, 32), (32, 60), (18, 60)])
+async def test_salvage_finds_what_is_only_in_the_log(tmp_path: Path, begin: int, end: int) -> None:
+    """The database's first page is damaged, and the log has the latest batch but not that page."""
+    path, copy = tmp_path / "spool.db", tmp_path / "copy"
+    copy.mkdir()
+    await make_spool(path, 5)
+    spool = await open_spool(path)
+    await spool.append([intake(11)], {})
+    for part in tmp_path.glob("spool.db*"):
+        (copy / part.name).write_bytes(part.read_bytes())
+    await spool.close()
+    content = bytearray((copy / "spool.db").read_bytes())
+    content[begin:end] = b"\xa5" * (end - begin)
+    (copy / "spool.db").write_bytes(content)
+    again = await open_spool(copy / "spool.db")
+    assert records_of(await read_all(again)) == [job(number) for number in range(1, 12)]
+    await again.close()
+
+
+@pytest.mark.parametrize("seed", range(20))
+async def test_any_damage_is_survived(tmp_path: Path, seed: int) -> None:
+    """Whatever stands in any page: a spool that works, with records that were put in, each once."""
+    chance = random.Random(seed)
+    path = tmp_path / "spool.db"
+    await make_spool(path, 300)
+    content = bytearray(path.read_bytes())
+    for _ in range(chance.randrange(1, 6)):
+        at = chance.randrange(100, len(content))
+        size = chance.choice((1, 8, 500, 30_000))
+        content[at : at + size] = chance.randbytes(len(content[at : at + size]))
+    path.write_bytes(content)
+    spool = await open_spool(path)
+    saved = [record for record in records_of(await read_all(spool)) if record]
+    assert set(saved) <= {job(number) for number in range(1, 601)}
+    assert len(saved) == len(set(saved))
     await spool.append([intake(1000)], {})
     await spool.close()
 

@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: MIT
+"""What a damaged spool still holds, copied into a new one, and what is known to be lost with it.
+
+Batches are looked for twice: through their table from both ends, then page by page, which finds them behind any
+number of damaged places. Their numbers start over; the books (see ledger.py) go on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sqlite3
+import zlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from slurmjcd import spoolscan, walrepair
+
+log = logging.getLogger(__name__)
+
+_BOOKS: Final = ("lost", "salvage_lost", "earlier", "skipped", "discarded")  # keys of meta that outlive a spool
+
+
+@dataclass(frozen=True, slots=True)
+class Salvaged:
+    """What could be read from a damaged spool."""
+
+    batches: int
+    records: int
+    lost: int  # records known to have been there that could not be read
+
+
+@dataclass(slots=True)
+class _Found:
+    """What the old file said, as far as it could be asked."""
+
+    batches: dict[int, tuple[int, bytes]] = field(default_factory=dict)  # first number: count, frames
+    last: int = 0  # highest number that it is known to have given
+    meta: dict[str, int] = field(default_factory=dict)
+    rows: dict[str, list[tuple[object, ...]]] = field(default_factory=dict)  # of the other tables
+
+
+def salvage(damaged: Path, database: sqlite3.Connection, *, stamp: int) -> Salvaged:
+    """Copy what can be read of the file `damaged` into `database`, a new spool.
+
+    Raises:
+        sqlite3.Error: the new spool can't be written.
+    """
+    found = _Found()
+    with contextlib.closing(sqlite3.connect(damaged, isolation_level=None)) as old:
+        with contextlib.suppress(sqlite3.Error):
+            old.execute("PRAGMA writable_schema = ON")  # only so is a file read that has lost its end
+        _ask_tree(old, found)
+        _ask_tables(old, found)
+    with contextlib.suppress(OSError):
+        # SQLite brings the log into the file when it is closed, but not into one whose page size is damaged
+        walrepair.repair(damaged, stamp=stamp, always=True)
+    _scan_pages(damaged, found)
+    return _write(found, database)
+
+
+def _ask_tree(old: sqlite3.Connection, found: _Found) -> None:
+    for order in ("ASC", "DESC"):
+        with contextlib.suppress(sqlite3.Error):
+            for first, count, crc, frames in old.execute(
+                f"SELECT first, count, crc, frames FROM batch ORDER BY first {order}"  # noqa: S608
+            ):
+                if not isinstance(first, int) or not isinstance(count, int):
+                    continue
+                found.last = max(found.last, first + count - 1)
+                if isinstance(frames, bytes) and zlib.crc32(frames) == crc:
+                    found.batches[first] = (count, frames)
+
+
+def _ask_tables(old: sqlite3.Connection, found: _Found) -> None:
+    with contextlib.suppress(sqlite3.Error):
+        for name, value in old.execute("SELECT key, value FROM meta"):
+            if isinstance(value, int):
+                found.meta[name] = value
+    for table, columns in (("source", 6), ("quarantine", 5)):
+        rows = found.rows[table] = []
+        with contextlib.suppress(sqlite3.Error):
+            for row in old.execute(f"SELECT * FROM {table}"):  # noqa: S608
+                if len(row) == columns:
+                    rows.append(row)
+    meta = found.meta
+    # each source's watermark counts what was taken of it, and every record taken was given a number
+    taken = sum(row[1] for row in found.rows["source"] if isinstance(row[1], int))
+    numbered = taken - meta.get("earlier", 0) - meta.get("salvage_lost", 0) + meta.get("skipped", 0)
+    found.last = max(found.last, numbered, meta.get("last", 0))
+
+
+def _scan_pages(damaged: Path, found: _Found) -> None:
+    """Add batches that the tree doesn't lead to any more, but none that were shipped and trimmed."""
+    shipped = found.meta.get("shipped", 0)
+    oldest = min(found.batches, default=shipped + 1)
+    try:
+        for first, count, frames in spoolscan.batches(damaged):
+            if first not in found.batches and (first > oldest or first + count - 1 > shipped):
+                found.batches[first] = (count, frames)
+                found.last = max(found.last, first + count - 1)
+    except OSError as exc:
+        log.warning("spool %s can't be read to its end: %s", damaged, exc.strerror)
+
+
+def _write(found: _Found, database: sqlite3.Connection) -> Salvaged:
+    database.execute("BEGIN")
+    for table, rows in found.rows.items():
+        for row in rows:
+            slots = ",".join("?" * len(row))
+            with contextlib.suppress(sqlite3.IntegrityError):  # damaged, and yet readable
+                database.execute(f"INSERT OR REPLACE INTO {table} VALUES ({slots})", row)  # noqa: S608
+    end = saved = batches = 0  # end: highest number that was copied
+    for first in sorted(found.batches):
+        count, frames = found.batches[first]
+        if first <= end:
+            continue  # an older form of what was copied
+        database.execute("INSERT INTO batch VALUES (?, ?, 0, ?, ?)", (saved + 1, count, zlib.crc32(frames), frames))
+        end, saved, batches = first + count - 1, saved + count, batches + 1
+    before = min(found.batches, default=found.last + 1) - 1
+    earlier = min(before, found.meta.get("shipped", before))
+    lost = max(0, found.last - earlier - saved)
+    # the new spool's numbers start over; these keep the books
+    books = {"lost": lost, "salvage_lost": lost, "earlier": earlier}
+    for name in _BOOKS:
+        books[name] = books.get(name, 0) + found.meta.get(name, 0)
+    database.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", books.items())
+    database.execute("COMMIT")
+    return Salvaged(batches, saved, lost)
