@@ -19,7 +19,7 @@ from slurmjcd.checks import check_machine, slurm_uid
 from slurmjcd.committer import Committer
 from slurmjcd.config import Config
 from slurmjcd.embedded import EmbeddedRedis
-from slurmjcd.errors import ConfigError, SpoolError, StoreError
+from slurmjcd.errors import ConfigError, SlurmjcdError, SpoolError, StoreError
 from slurmjcd.health import HealthServer, tcp_socket
 from slurmjcd.ingest import IngestServer
 from slurmjcd.listener import Listener, descriptors
@@ -61,6 +61,7 @@ class Daemon:
         self._servers: dict[str, asyncio.Server | Listener] = {}
         self._own_sockets: list[OwnSocket] = []
         self._stop = asyncio.Event()
+        self._broken: str | None = None  # a task that ended by itself
         self._force = asyncio.Event()
         self._reload: asyncio.Task[None] | None = None
         self._lookups = Lookups(timeout_s=_RELOAD_S)
@@ -74,6 +75,7 @@ class Daemon:
 
         Raises:
             ConfigError, SpoolError: it can't start; what had been started is stopped again.
+            SlurmjcdError: a task of it ended, which none should; everything was stopped in order.
         """
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -89,6 +91,8 @@ class Daemon:
         finally:
             await self._shut_down()
         log.info("slurmjcd stopped")
+        if self._broken:
+            raise SlurmjcdError(f"stopped because of a bug: {self._broken} ended by itself, see the log")
 
     # ---- start ---------------------------------------------------------------------------------------------------
 
@@ -204,6 +208,7 @@ class Daemon:
         if task.cancelled() or self._stop.is_set():
             return
         log.critical("a bug in slurmjcd: %s ended", task.get_name(), exc_info=task.exception())
+        self._broken = task.get_name()
         self._stop.set()
 
     # ---- serve ---------------------------------------------------------------------------------------------------

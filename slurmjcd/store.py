@@ -109,7 +109,8 @@ class StoreLink:
         """Send the bytes of whole commands."""
         try:
             await self._connection.send_packed_command(parts, check_health=False)
-        except (exceptions.RedisError, OSError, TimeoutError) as exc:
+        except (exceptions.RedisError, OSError, TimeoutError, RuntimeError) as exc:
+            # RuntimeError is what uvloop says when the connection closed a moment ago
             raise Unavailable(f"connection to Redis at {self.address} lost: {_text(exc)}") from exc
 
     async def receive(self, *, timeout_s: float | None = None) -> Any:

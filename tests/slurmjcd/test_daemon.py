@@ -216,6 +216,19 @@ async def test_sighup_takes_in_what_can_change_and_keeps_the_old_for_a_broken_fi
     await second.close()
 
 
+def test_a_bug_ends_it_in_order_with_status_1(rundir: Path, make_redis: MakeRedis) -> None:
+    """A task that ended is no reason to go on without it, nor to look as if all were well."""
+    daemon = Daemon(rundir / "jc", redis_address=make_redis().address)
+    program_at = daemon.process.argv.index(str(program("slurmjcd")))
+    broken = "from slurmjcd import cli, shipper; shipper.Shipper._session = None; cli.main()"
+    daemon.process.argv[program_at : program_at + 1] = [sys.executable, "-c", broken]
+    daemon.process.start()
+    assert daemon.process.wait() == 1
+    log = daemon.process.log_text()
+    assert "a bug in slurmjcd: shipper ended" in log
+    assert log.endswith("slurmjcd: stopped because of a bug: shipper ended by itself, see the log\n")
+
+
 async def test_two_daemons_on_one_machine(make_daemon: MakeDaemon) -> None:
     daemons = [make_daemon(name, settings=EMBEDDED) for name in ("a", "b")]
     for number, daemon in enumerate(daemons, 1):

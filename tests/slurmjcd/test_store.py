@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import uvloop
 from redis import exceptions
 from redis.asyncio.connection import UnixDomainSocketConnection
 
@@ -158,3 +159,25 @@ async def test_a_server_that_refuses_the_ping_too_is_heard(tmp_path: Path) -> No
 async def test_an_unread_reply_that_ends_early_is_a_lost_connection(tmp_path: Path) -> None:
     with pytest.raises(Unavailable, match="lost"):
         await Server(tmp_path / "s", PAGE, 10, b"").ask()
+
+
+def test_a_connection_that_closed_a_moment_ago_is_a_lost_one(rundir: Path) -> None:
+    """With the daemon's own loop, which has an exception of its own for that."""
+
+    async def closed_before_sending() -> None:
+        server = await asyncio.start_unix_server(lambda _reader, writer: writer.close(), rundir / "s")
+        link = store.Store(Config(redis=RedisSection(address=f"unix:{rundir / 's'}"))).writer()
+        await link._connection.connect()  # type: ignore[no-untyped-call]
+        writer: Any = link._connection._writer
+        closed = asyncio.create_task(writer.wait_closed())
+        writer.transport.abort()
+        await closed
+        try:
+            with pytest.raises(Unavailable, match="lost"):
+                await link.send([protocol.command(protocol.PING)])
+            assert not link.is_open
+        finally:
+            await link.close()
+            server.close()
+
+    uvloop.run(closed_before_sending())
