@@ -2,8 +2,8 @@
 """sacct -c as people type it, whole process: our plugin, and Debian's filetxt and mysql over the same jobs.
 
 The floor is what sacct itself needs to print rows that it has been handed: a plugin around ours notes when it hands
-them over, and the floor runs from there to sacct's end. A peer's floor is the same for the peer's rows. `blank_ms` is sacct with a question that has no answer: its
-own start, our plugin and one round trip.
+them over, and the floor runs from there to sacct's end. A peer's floor is the same for the rows of that peer's plugin.
+`blank_ms` is sacct with a question that has no answer: its own start, our plugin and one round trip.
 """
 
 from __future__ import annotations

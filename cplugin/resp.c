@@ -80,8 +80,10 @@ extern bool resp_open(struct resp *conn, const char *path)
 	resp_close(conn);
 	snprintf(addr.sun_path, sizeof(addr.sun_path), "%s", path);
 	conn->reader = redisReaderCreate();
-	if (conn->reader)
+	if (conn->reader) {
+		conn->reader->maxbuf = 0; /* keep the buffer between reads */
 		_choose_objects(conn);
+	}
 	conn->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK,
 			  0);
 	if (!conn->reader || (conn->fd < 0)) {
@@ -178,28 +180,22 @@ extern bool resp_flush(struct resp *conn)
 extern bool resp_fill(struct resp *conn)
 {
 	char buf[READ_BYTES];
+	ssize_t n;
 
-	for (;;) {
-		ssize_t n = recv(conn->fd, buf, sizeof(buf), MSG_DONTWAIT);
-
-		if (!n)
-			return _fail(conn, "the daemon closed the connection",
-				     0);
-		if (n < 0) {
-			if (errno == EINTR)
-				continue;
-			if ((errno == EAGAIN) || (errno == EWOULDBLOCK))
-				return true;
-			return _fail(conn, "can't receive", errno);
-		}
-		conn->reply_bytes += (size_t) n;
-		if (conn->reply_bytes > conn->reply_max)
-			return _fail(conn, "reply without end", 0);
-		if (redisReaderFeed(conn->reader, buf, (size_t) n) != REDIS_OK)
-			return _fail(conn, conn->reader->errstr, 0);
-		if (n < (ssize_t) sizeof(buf))
-			return true;
-	}
+	do
+		n = recv(conn->fd, buf, sizeof(buf), MSG_DONTWAIT);
+	while ((n < 0) && (errno == EINTR));
+	if (!n)
+		return _fail(conn, "the daemon closed the connection", 0);
+	if (n < 0)
+		return ((errno == EAGAIN) || (errno == EWOULDBLOCK)) ||
+		       _fail(conn, "can't receive", errno);
+	conn->reply_bytes += (size_t) n;
+	if (conn->reply_bytes > conn->reply_max)
+		return _fail(conn, "reply without end", 0);
+	if (redisReaderFeed(conn->reader, buf, (size_t) n) != REDIS_OK)
+		return _fail(conn, conn->reader->errstr, 0);
+	return true;
 }
 
 extern void *resp_reply(struct resp *conn, bool *broken)

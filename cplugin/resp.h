@@ -53,7 +53,10 @@ static inline bool resp_pending(const struct resp *conn)
 /* Sends what the socket takes. False: broken, see conn->why. */
 extern bool resp_flush(struct resp *conn);
 
-/* Reads what there is. False: broken or closed, see conn->why. */
+/*
+ * Reads some of what there is; poll() says whether that was all. False: broken
+ * or closed, see conn->why.
+ */
 extern bool resp_fill(struct resp *conn);
 
 /*
