@@ -18,6 +18,14 @@ void jc_criteria_init(struct jc_criteria *c)
     c->limit = UINT64_MAX;
 }
 
+static void free_strings(struct jc_strings *s)
+{
+    for (size_t i = 0; i < s->n; i++)
+        jc_host.free((char *)s->v[i].p);
+    if (s->v)
+        jc_host.free(s->v);
+}
+
 void jc_criteria_free(struct jc_criteria *c)
 {
     for (size_t i = 0; i < c->members; i++)
@@ -27,12 +35,9 @@ void jc_criteria_free(struct jc_criteria *c)
     jc_ranges_free(&c->jobs);
     jc_ranges_free(&c->exit);
     jc_nodelist_free(&c->nodes);
-    for (unsigned col = 0; col < JC_FIELD_COUNT; col++) {
-        for (size_t i = 0; i < c->strings[col].n; i++)
-            jc_host.free((char *)c->strings[col].v[i].p);
-        if (c->strings[col].v)
-            jc_host.free(c->strings[col].v);
-    }
+    for (unsigned col = 0; col < JC_FIELD_COUNT; col++)
+        free_strings(&c->strings[col]);
+    free_strings(&c->viewer_accounts);
     for (unsigned col = 0; col < JC_COLS; col++)
         jc_ranges_free(&c->numbers[col]);
     jc_criteria_init(c);
@@ -167,25 +172,52 @@ static bool parse_numbers(struct jc_criteria *c, const struct kind *k,
     return true;
 }
 
-static bool parse_string(struct jc_criteria *c, const struct kind *k,
-                         struct jc_slice value)
+static void add_string(struct jc_criteria *c, struct jc_strings *s,
+                       struct jc_slice value, bool lower)
 {
-    struct jc_strings *s = &c->strings[k->col];
-    bool words = k->col == JC_FIELD_FEATURES;
-    char *copy;
+    char *copy = jc_host.alloc((size_t)value.n + 1);
 
-    if (c->texts == TEXTS_MAX || (words && s->n == WORDS_MAX))
-        return refuse(c, "criterion '%s' was given more than %d times",
-                      k->name, words ? WORDS_MAX : TEXTS_MAX);
     c->texts++;
-    copy = jc_host.alloc((size_t)value.n + 1);
     for (uint32_t i = 0; i < value.n; i++)
-        copy[i] = words ? jc_lower(value.p[i]) : value.p[i];
+        copy[i] = lower ? jc_lower(value.p[i]) : value.p[i];
     if (s->n == s->room) {
         s->room = s->room ? s->room * 2 : 2;
         s->v = jc_host.resize(s->v, s->room * sizeof(*s->v));
     }
     s->v[s->n++] = (struct jc_slice){copy, value.n};
+}
+
+static bool parse_string(struct jc_criteria *c, const struct kind *k,
+                         struct jc_slice value)
+{
+    bool words = k->col == JC_FIELD_FEATURES;
+
+    if (c->texts == TEXTS_MAX || (words && c->strings[k->col].n == WORDS_MAX))
+        return refuse(c, "criterion '%s' was given more than %d times",
+                      k->name, words ? WORDS_MAX : TEXTS_MAX);
+    add_string(c, &c->strings[k->col], value, words);
+    return true;
+}
+
+static bool parse_viewer(struct jc_criteria *c, const struct kind *k,
+                         struct jc_slice value)
+{
+    uint64_t uid;
+
+    if (c->has_viewer || !jc_parse_number(value, UINT32_MAX, &uid))
+        return refuse(c, "criterion '%s' wants one uid", k->name);
+    c->viewer = (uint32_t)uid;
+    c->has_viewer = true;
+    return true;
+}
+
+static bool parse_viewer_account(struct jc_criteria *c, const struct kind *k,
+                                 struct jc_slice value)
+{
+    if (!value.n || c->texts == TEXTS_MAX)
+        return refuse(c, "criterion '%s' wants a name, at most %d times",
+                      k->name, TEXTS_MAX);
+    add_string(c, &c->viewer_accounts, value, false);
     return true;
 }
 
@@ -372,6 +404,8 @@ static const struct kind kinds[] = {
     {"constraint", parse_string, JC_FIELD_FEATURES, 0},
     {"reason", parse_numbers, JC_COL_REASON_PREV, 0},
     {"limit", parse_limit, 0, 0},
+    {"viewer", parse_viewer, 0, 0},
+    {"viewer_account", parse_viewer_account, 0, 0},
 };
 
 #define KINDS (sizeof(kinds) / sizeof(*kinds))
@@ -388,7 +422,7 @@ bool jc_criteria_add(struct jc_criteria *c, struct jc_slice name,
     return refuse(c, "unknown criterion '%.*s', expected one of start end job "
                   "uid gid user group account cluster partition qos qos_id "
                   "wckey reservation name state exit nodes_count cpus_count "
-                  "time_limit node constraint reason limit",
+                  "time_limit node constraint reason limit viewer viewer_account",
                   quoted(name), name.p);
 }
 
@@ -431,6 +465,8 @@ bool jc_criteria_done(struct jc_criteria *c)
         return refuse(c, "the window ends (%llu) before it starts (%llu)",
                       (unsigned long long)c->end,
                       (unsigned long long)c->start);
+    if (c->viewer_accounts.n && !c->has_viewer)
+        return refuse(c, "viewer_account wants a viewer beside it");
     jc_ranges_sort(&c->jobs);
     jc_ranges_sort(&c->exit);
     jc_nodelist_done(&c->nodes);

@@ -36,6 +36,9 @@ struct jc_criteria {
                                                   constraint in lower case */
     size_t texts;             /* in strings, all in all */
     struct jc_ranges numbers[JC_COLS];         /* codes; n = 0: not asked */
+    bool has_viewer;          /* see viewer.h */
+    uint32_t viewer;
+    struct jc_strings viewer_accounts;
     uint64_t limit;           /* jobs to return, UINT64_MAX = all */
     char why[320];            /* the error, see jc_criteria_add */
 };

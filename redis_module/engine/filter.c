@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "filter.h"
+#include "viewer.h"
 
 /* Ids looked up one by one; with more of them blocks are scanned. */
 #define LOOKUPS_MAX 4096
@@ -157,6 +158,8 @@ bool jc_filter_bind(struct jc_filter *f, const struct jc_criteria *c,
         if (c->strings[col].n && is_exact(col) &&
             !(folds_case(col) ? bind_folded : bind_strings)(f, s, col))
             return false;
+    if (c->has_viewer)
+        jc_viewer_bind(c, s, &f->viewed);
     return !c->has_job || bind_jobs(f, s, work);
 }
 
@@ -167,6 +170,7 @@ void jc_filter_free(struct jc_filter *f)
         if (f->memo[col])
             jc_host.free(f->memo[col]);
     }
+    jc_ranges_free(&f->viewed);
     if (f->candidate)
         jc_host.free(f->candidate);
     memset(f, 0, sizeof(*f));
@@ -481,6 +485,10 @@ static void keep_all(struct eval *e, uint64_t now)
         return;
     if (c->nodes.runs && !keep_judged(e, JC_FIELD_NODES))
         return;
+    if (c->has_viewer) {
+        *e->work += 2 * (uint64_t)e->b->rows;
+        jc_viewer_keep(c, &e->f->viewed, e->b, e->match);
+    }
     keep_visible(e, now);
 }
 

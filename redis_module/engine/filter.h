@@ -13,6 +13,7 @@ struct jc_filter {
     const struct jc_criteria *criteria;
     uint64_t serial;                     /* of the segment, 0 = not bound */
     struct jc_ranges codes[JC_FIELD_COUNT]; /* of the string criteria */
+    struct jc_ranges viewed;             /* codes of viewer_account */
     uint8_t *memo[JC_FIELD_COUNT];       /* verdict per dictionary id */
     uint32_t memos[JC_FIELD_COUNT];
     uint8_t *candidate;                  /* per block id; NULL = all */

@@ -195,7 +195,12 @@ def matches(record: Job, wanted: dict[str, list[Any]]) -> bool:
     if not inside(record, wanted):
         return False
     for name, values in wanted.items():
-        if name in ("start", "end", "state"):
+        if name in ("start", "end", "state", "viewer_account"):
+            continue
+        if name == "viewer":
+            accounts = {account.lower() for account in wanted.get("viewer_account", [])}
+            if record["uid"] not in values and (record["account"] or "").lower() not in accounts:
+                return False
             continue
         if name == "constraint":
             have = (record["features"] or "").lower()

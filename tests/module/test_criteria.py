@@ -88,6 +88,9 @@ def questions(draw: st.DrawFn) -> dict[str, list[Any]]:
         asked["start"] = [since]
     if draw(st.booleans()):
         asked["end"] = [until]
+    if draw(st.booleans()):
+        asked["viewer"] = [draw(st.integers(0, 5))]
+        asked["viewer_account"] = draw(st.lists(st.sampled_from(["a", "B", "ab", "zz"]), max_size=2))
     return asked
 
 

@@ -77,6 +77,10 @@ def test_reply_stops_at_a_mebibyte_and_goes_on(store: Store) -> None:
     ("criteria", "why"),
     [
         (("user",), "pairs"),
+        (("viewer", "x"), "criterion 'viewer' wants one uid"),
+        (("viewer", "1", "viewer", "2"), "criterion 'viewer' wants one uid"),
+        (("viewer", "1", "viewer_account", ""), "criterion 'viewer_account' wants a name"),
+        (("viewer_account", "a"), "viewer_account wants a viewer beside it"),
         (("colour", "red"), "unknown criterion 'colour', expected one of start end job"),
         (("start", "yesterday"), "epoch seconds"),
         (("start", "-1"), "epoch seconds"),
