@@ -31,7 +31,10 @@ WRITE_JOBS = ROOT / "build/cmake/bench/write_jobs"
 PREFIX = "job"
 PUT_BATCH = 500
 PAGE = 10_000
+AHEAD = 3  # pages asked for before the first of them is read
+READ_BYTES = 1 << 18
 UPSTREAM_JOBS = 1_000_000
+LATE_JOBS = 10_000
 RUNS = 9
 ROUNDS = 3
 IDLE_S = 1.0  # how long the bystander pings a server that does nothing else
@@ -132,17 +135,17 @@ def cpu_s(client: Client) -> float:
     return sum(float(v) for v in re.findall(r"^used_cpu_(?:sys|user):([0-9.]+)", text, re.MULTILINE))
 
 
-def load(server: RedisServer, jobs: int, form: str) -> tuple[float, float]:
-    """Pipe the jobs into the server; seconds by the clock, and of the server's processor time.
+def load(server: RedisServer, jobs: int, form: str, late: int = 0) -> tuple[float, float]:
+    """Pipe the jobs into the server, or `late` of them; seconds by the clock, and of the server's processor time.
 
     The input is made before the clock starts, but for very many jobs.
     """
     client = Client(server.socket)
-    command = [str(WRITE_JOBS), str(jobs), form, PREFIX, str(PUT_BATCH)]
+    command = [str(WRITE_JOBS), str(jobs), form, PREFIX, str(PUT_BATCH), str(late)]
     pipe = ["redis-cli", "-s", str(server.socket), "--pipe"]
     with tempfile.TemporaryFile(dir="/dev/shm") as made:
         source: Any = made
-        if jobs <= 2_000_000:
+        if jobs <= 2_000_000 or late:
             subprocess.run(command, stdout=made, check=True)
             made.seek(0)
         else:
@@ -170,7 +173,8 @@ def median_ms(client: Client, *words: str) -> float:
 
 
 def fetch_all(client: Client, *criteria: str) -> tuple[int, float]:
-    """MATCH and FETCH to the end: rows and seconds. The next page is asked for before this one is read."""
+    """MATCH and FETCH to the end, each reply parsed: rows and seconds. The next page is asked for before this one is
+    read."""
     begin = time.perf_counter()
     rows = 0
     if client.ask("SLURMJC.MATCH", PREFIX, "bench", *criteria) is not None:
@@ -179,6 +183,57 @@ def fetch_all(client: Client, *criteria: str) -> tuple[int, float]:
             client.send("SLURMJC.FETCH", PREFIX, "bench", str(PAGE), "RECORDS")
             rows += len(page)
     return rows, time.perf_counter() - begin
+
+
+def fetch_unread(client: Client, *criteria: str) -> tuple[int, int, float]:
+    """MATCH and FETCH to the end by a client that reads replies but does not parse them: rows, bytes, seconds.
+
+    Behind each FETCH goes an ECHO of a random word. Where that comes back a page has ended; a page begins with the
+    number of its rows.
+    """
+    begin = time.perf_counter()
+    rows = received = 0
+    word = os.urandom(16).hex().encode()
+    mark = b"$%d\r\n%s\r\n" % (len(word), word)
+    fetch = hiredis.pack_command(("SLURMJC.FETCH", PREFIX, "bench", str(PAGE), "RECORDS"))  # type: ignore[arg-type]
+    ask = fetch + hiredis.pack_command((b"ECHO", word))  # type: ignore[arg-type]
+    if client.ask("SLURMJC.MATCH", PREFIX, "bench", *criteria) is None:
+        return 0, 0, time.perf_counter() - begin
+    client.socket.sendall(ask * AHEAD)
+    buffer = bytearray(READ_BYTES)
+    view, kept = memoryview(buffer), 0  # so many bytes of the last turn stand at the beginning
+    pages, more, at_head = AHEAD, True, True
+    while pages:
+        got = client.socket.recv_into(view[kept:])
+        received, end, at = received + got, kept + got, 0
+        while True:
+            if at_head:
+                line = buffer.find(b"\r\n", at, end)
+                if line < 0:
+                    break
+                if more and buffer[at] != ord("*"):
+                    raise RuntimeError(buffer[at:line].decode())
+                page = int(buffer[at + 1 : line]) if more else 0
+                rows, more, at, at_head = rows + page, page > 0, line + 2, False
+            found = buffer.find(mark, at, end)
+            if found < 0:
+                at = max(at, end - len(mark) + 1)
+                break
+            at, at_head = found + len(mark), True
+            if more:
+                client.socket.sendall(ask)
+            pages -= not more
+        kept = end - at
+        view[:kept] = view[at:end]
+    return rows, received, time.perf_counter() - begin
+
+
+def fetch_rate(client: Client, jobs: int) -> float:
+    """Rows a second of everything leaving the server."""
+    rows, _, seconds = fetch_unread(client, *QUESTIONS["all"])
+    if rows != jobs:
+        raise RuntimeError(f"{rows} of {jobs} jobs came back")
+    return rows / seconds
 
 
 def save_and_load(directory: Path, server: RedisServer) -> dict[str, float]:
@@ -197,7 +252,7 @@ def save_and_load(directory: Path, server: RedisServer) -> dict[str, float]:
     }
 
 
-def measure_ours(directory: Path, jobs: int) -> dict[str, Any]:
+def measure_ours(directory: Path, jobs: int, late: int) -> dict[str, Any]:
     with running(directory) as server:
         client = Client(server.socket)
         empty = used_memory(client)
@@ -217,7 +272,8 @@ def measure_ours(directory: Path, jobs: int) -> dict[str, Any]:
             result["rows"][name], result["fetch_ms"][name] = rows, seconds * 1000
         if result["rows"]["all"] != jobs:
             raise RuntimeError(f"{result['rows']['all']} of {jobs} jobs came back")
-        result["fetch_jobs_per_s"] = jobs / result["fetch_ms"]["all"] * 1000
+        result["fetch_parsed_jobs_per_s"] = jobs / result["fetch_ms"]["all"] * 1000
+        result["fetch_jobs_per_s"] = max(fetch_rate(client, jobs) for _ in range(ROUNDS))
         blocks["fetch"] = bystander.worst_ms()
         middle = str(FIRST_JOB_ID + jobs // 2 + 50)
         result["job_id_ms"] = median_ms(client, "SLURMJC.MATCH", PREFIX, "bench", "job", middle)
@@ -233,6 +289,9 @@ def measure_ours(directory: Path, jobs: int) -> dict[str, Any]:
         bystander = Bystander(server)
         time.sleep(IDLE_S)
         bystander.worst_ms()
+        if late:
+            result["late_cpu_us_per_job"] = load(server, jobs, "late", late)[1] / late * 1e6
+            blocks["late"] = bystander.worst_ms()
         if client.ask("SLURMJC.TRIM", PREFIX, "BEFORE", str(DAY_START)) <= 0:
             raise RuntimeError("TRIM deleted nothing")
         blocks["trim"] = bystander.worst_ms()
@@ -267,6 +326,13 @@ def measure_upstream(directory: Path, jobs: int) -> dict[str, float]:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--jobs", type=int, default=1_000_000, metavar="N", help="jobs to store (default: %(default)s)")
     parser.add_argument(
+        "--late",
+        type=int,
+        default=LATE_JOBS,
+        metavar="N",
+        help="jobs to store that ended among those (default: %(default)s)",
+    )
+    parser.add_argument(
         "--ahead",
         action="store_true",
         help="let the servers run before all other processes: for a machine with other work",
@@ -282,7 +348,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         directory = Path(name)
         result: dict[str, Any] = {"jobs": jobs}
         result.update(measure_rates(directory, jobs))
-        result.update(measure_ours(directory / "ours", jobs))
+        result.update(measure_ours(directory / "ours", jobs, min(options.late, jobs)))
         result["put_over_set"] = result["put_per_s"] / result["set_per_s"]
         result["put_over_set_cpu"] = result["put_per_cpu_s"] / result["set_per_cpu_s"]
         upstream_jobs = min(jobs, UPSTREAM_JOBS)

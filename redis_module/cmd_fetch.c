@@ -1,17 +1,24 @@
 /* SPDX-License-Identifier: MIT */
 /* SLURMJC.FETCH prefix id max [RECORDS] */
 #include "commands.h"
+#include "engine/rows.h"
 #include "queries.h"
 #include "record_buffer.h"
 #include "reply.h"
 #include "task.h"
 #include "upstream.h"
 
-#define REPLY_BYTES 1048576 /* a reply is closed past this ... */
+#define REPLY_BYTES 262144 /* a reply is closed past this, as it is made in one
+                              piece ... */
 #define UPSTREAM_ROWS 500   /* ... but upstream's clients lose what is missing
                                of the 500 they ask for ... */
 #define UPSTREAM_BYTES 67108864 /* ... so up to this they get them */
 #define ROW_WORK 64 /* of jc_scan.work, beside what a row's bytes cost */
+#define DENSE 16 /* matches among JC_ROWS_TILE rows that unpacking them pays for */
+
+/* Kept for the next command: only one makes rows at a time. */
+static struct jc_rows rows;
+static struct jc_buffer spare;
 
 struct fetching {
     struct jc_open_query *q;
@@ -24,18 +31,40 @@ struct fetching {
     bool done;             /* the query has no more */
 };
 
+/* Are many of the rows wanted that follow the one at place? */
+static bool is_dense(const struct jc_scan *q, const struct jc_segment *s,
+                     struct jc_place place)
+{
+    uint32_t end = s->order[place.block]->rows, n = 0;
+
+    if (end - place.row > JC_ROWS_TILE)
+        end = place.row + JC_ROWS_TILE;
+    for (uint32_t i = place.row; i < end; i++)
+        n += q->match[i];
+    return n >= DENSE;
+}
+
 static void take(struct fetching *f, const struct jc_segment *s,
                  struct jc_place place)
 {
-    struct jc_record rec;
-    uint64_t ttl;
+    size_t before = f->raw.n;
 
-    jc_segment_get(s, place, &rec, &ttl);
     if (f->n == f->room) {
         f->room = f->room ? f->room * 2 : 64;
         f->size = jc_host.resize(f->size, f->room * sizeof(*f->size));
     }
-    f->size[f->n++] = (uint32_t)jc_buffer_add_record(&f->raw, &rec);
+    if (jc_rows_holds(&rows, s, place) || is_dense(&f->q->scan, s, place)) {
+        jc_buffer_reserve(&f->raw, jc_rows_at(&rows, s, place));
+        f->raw.n += jc_rows_write(&rows, place.row, f->raw.p + f->raw.n);
+    } else {
+        struct jc_record rec;
+        uint64_t ttl;
+
+        jc_rows_reset(&rows);
+        jc_segment_get(s, place, &rec, &ttl);
+        jc_buffer_add_record(&f->raw, &rec);
+    }
+    f->size[f->n++] = (uint32_t)(f->raw.n - before);
 }
 
 static bool reply_full(const struct fetching *f)
@@ -60,6 +89,7 @@ static bool fetch_step(RedisModuleCtx *ctx, void *data)
 
     if (f->n == f->max)
         return true;
+    jc_rows_reset(&rows);
     step = jc_query_next(ctx, f->q, work_max, &s, &place, &key);
     while (step == JC_STEP_ROW) {
         take(f, s, place);
@@ -119,7 +149,10 @@ static void fetch_free(void *data)
 
     f->q->busy = false; /* here, as nobody replies to a client that left */
     jc_query_release(f->q);
-    jc_buffer_free(&f->raw);
+    if (!spare.p && f->raw.room <= 2 * REPLY_BYTES)
+        spare = f->raw;
+    else
+        jc_buffer_free(&f->raw);
     if (f->size)
         jc_host.free(f->size);
     RedisModule_Free(f);
@@ -166,5 +199,8 @@ int jc_fetch_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc)
     f->q = q;
     f->max = max;
     f->records = argc == 5;
+    f->raw = spare;
+    f->raw.n = 0;
+    spare = (struct jc_buffer){0};
     return jc_task_run(ctx, &fetch_task, f);
 }

@@ -223,24 +223,29 @@ static void settle(struct jc_putter *p, struct jc_put_target *t)
             (RedisModuleString *)RedisModule_GetKeyNameFromModuleKey(t->key));
 }
 
-/* Packs a block of a day but the last that gets no jobs now: one a batch, so
- * that no batch takes long, and another day's each time. */
+/* Packs a block of a day that gets no jobs now; false if it has none to pack. */
+static bool cool_day(struct jc_putter *p, int64_t day)
+{
+    size_t i = target_index(p, day);
+    struct jc_segment *s;
+
+    if (i < p->targets && p->target[i].day == day && p->target[i].changed)
+        return false;
+    s = peek(p, day);
+    return s && jc_segment_cool(s);
+}
+
+#define COOL_LOOK 8 /* days */
+
+/* Of the days but the last packs a block: one a batch, so that no batch takes
+ * long, and another day's each time. */
 static void cool(struct jc_putter *p)
 {
     static size_t turn;
-    struct jc_segment *s;
-    size_t i;
-    int64_t day;
 
-    if (p->days < 2)
-        return;
-    day = p->day[turn++ % (p->days - 1)];
-    i = target_index(p, day);
-    if (i < p->targets && p->target[i].day == day && p->target[i].changed)
-        return;
-    s = peek(p, day);
-    if (s)
-        jc_segment_cool(s);
+    for (unsigned i = 0; i < COOL_LOOK && p->days > 1; i++)
+        if (cool_day(p, p->day[turn++ % (p->days - 1)]))
+            return;
 }
 
 void jc_putter_done(struct jc_putter *p)

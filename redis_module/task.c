@@ -6,7 +6,7 @@
 #include <sys/eventfd.h>
 #include <time.h>
 
-#define SLICE_US 2500        /* of work, then others have their turn */
+#define SLICE_US 1000        /* of work, then others have their turn */
 #define UNBLOCKABLE_US 100000 /* in MULTI and scripts */
 
 struct task {

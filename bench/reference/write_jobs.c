@@ -4,6 +4,9 @@
  *
  *   write_jobs JOBS records            4-byte little-endian size, record; ...
  *   write_jobs JOBS put PREFIX BATCH   RESP: SLURMJC.PUT PREFIX RECORDS r ...
+ *   write_jobs JOBS late PREFIX BATCH N
+ *                                      the same for second runs of N of the
+ *                                      jobs, which end here and there in time
  *   write_jobs JOBS set PREFIX         RESP: SET PREFIX:<jobid> <record>
  *   write_jobs JOBS upstream PREFIX    RESP: HSET of upstream's fields and SADD
  *                                      to its day index, per job
@@ -231,22 +234,44 @@ static void write_mysql(const struct reference_job *job)
            number(job, JC_FIELD_CPU_COUNT));
 }
 
+/* Numbers 0 .. jobs - 1 in leaps, each once, are i * leap % jobs. */
+static uint64_t leap_for(uint64_t jobs)
+{
+    uint64_t leap = (uint64_t)((double)jobs * 0.618) + 1;
+
+    for (;; leap++) {
+        uint64_t a = leap, b = jobs;
+
+        while (b) {
+            uint64_t rest = a % b;
+
+            a = b;
+            b = rest;
+        }
+        if (a == 1)
+            return leap;
+    }
+}
+
+/* n of the jobs in order of completion, or late ones. */
 static void write_put(const uint64_t *order, uint64_t jobs, const char *prefix,
-                      uint64_t batch)
+                      uint64_t batch, uint64_t n, bool late)
 {
     static struct reference_job job;
+    uint64_t leap = late ? leap_for(jobs) : 1;
     struct encoded e;
 
-    for (uint64_t at = 0; at < jobs; at++) {
+    for (uint64_t at = 0; at < n; at++) {
         if (at % batch == 0) {
-            uint64_t left = jobs - at;
+            uint64_t left = n - at;
 
             printf("*%" PRIu64 "\r\n", 3 + (left < batch ? left : batch));
             put_text("SLURMJC.PUT");
             put_text(prefix);
             put_text("RECORDS");
         }
-        reference_job(&job, REFERENCE_SEED, jobs, order[at]);
+        reference_job(&job, REFERENCE_SEED, jobs, order[at * leap % jobs]);
+        job.record.number[JC_FIELD_RESTART_COUNT].value += late;
         encode(&e, &job.record);
         put_bulk(e.bytes, e.size);
     }
@@ -259,16 +284,18 @@ int main(int argc, char **argv)
     const char *form = argc > 2 ? argv[2] : "";
     const char *prefix = argc > 3 ? argv[3] : "job";
     uint64_t batch = argc > 4 ? strtoull(argv[4], NULL, 10) : 500;
+    uint64_t late = argc > 5 ? strtoull(argv[5], NULL, 10) : jobs;
     uint64_t *order = jobs && batch ? reference_order(REFERENCE_SEED, jobs) : NULL;
 
     if (!order) {
-        fprintf(stderr, "usage: write_jobs JOBS records|put|set|upstream|filetxt"
-                        "|mysql"
-                        " [PREFIX [BATCH]]\n");
+        fprintf(stderr, "usage: write_jobs JOBS records|put|late|set|upstream|"
+                        "filetxt|mysql [PREFIX [BATCH [N]]]\n");
         return 2;
     }
-    if (!strcmp(form, "put")) {
-        write_put(order, jobs, prefix, batch);
+    if (!strcmp(form, "put") || !strcmp(form, "late")) {
+        bool is_late = *form == 'l';
+
+        write_put(order, jobs, prefix, batch, is_late ? late : jobs, is_late);
         jobs = 0;
     }
     for (uint64_t at = 0; at < jobs; at++) {
@@ -285,7 +312,7 @@ int main(int argc, char **argv)
             write_mysql(&job);
         else {
             fprintf(stderr, "write_jobs: unknown form '%s', expected records, put, "
-                            "set, upstream, filetxt or mysql\n", form);
+                            "late, set, upstream, filetxt or mysql\n", form);
             return 2;
         }
     }

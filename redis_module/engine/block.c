@@ -21,6 +21,8 @@ void jc_block_free(struct jc_block *b)
         jc_host.free(b->open);
     if (b->sealed)
         jc_host.free(b->sealed);
+    if (b->late)
+        jc_host.free(b->late);
     jc_heap_free(&b->heap);
     jc_host.free(b);
 }
@@ -30,48 +32,98 @@ static uint64_t *row_at(const struct jc_block *b, uint32_t at)
     return b->open + (size_t)at * JC_COLS;
 }
 
-void jc_block_column(const struct jc_block *b, unsigned col,
-                     uint64_t out[JC_BLOCK_ROWS])
+/* Rows of a sealed block that has late ones. */
+static void part_with_late(const struct jc_block *b, unsigned col,
+                           uint32_t from, uint32_t n, uint64_t *out)
+{
+    uint64_t packed[JC_BLOCK_ROWS];
+    uint32_t first = from - jc_late_before(b->late, from);
+    uint32_t end = from + n - jc_late_before(b->late, from + n);
+    uint32_t start = first & ~UINT32_C(7); /* as jc_sealed_part has it */
+
+    jc_sealed_part(b->sealed, b->late->base[col], col, start, end - start,
+                   packed);
+    jc_late_weave(b->late, col, from, n, packed + (first - start), out);
+}
+
+void jc_block_part(const struct jc_block *b, unsigned col, uint32_t from,
+                   uint32_t n, uint64_t *out)
 {
     const uint64_t *p;
 
-    if (b->sealed) {
-        jc_sealed_column(b->sealed, b->lo[col], col, b->rows, out);
+    if (b->late) {
+        part_with_late(b, col, from, n, out);
         return;
     }
-    p = b->open + col;
-    for (uint32_t i = 0; i < b->rows; i++, p += JC_COLS)
+    if (b->sealed) {
+        jc_sealed_part(b->sealed, b->lo[col], col, from, n, out);
+        return;
+    }
+    p = row_at(b, from) + col;
+    for (uint32_t i = 0; i < n; i++, p += JC_COLS)
         out[i] = *p;
+}
+
+void jc_block_column(const struct jc_block *b, unsigned col,
+                     uint64_t out[JC_BLOCK_ROWS])
+{
+    jc_block_part(b, col, 0, b->rows, out);
 }
 
 uint64_t jc_block_code(const struct jc_block *b, uint32_t at, unsigned col)
 {
-    if (b->sealed)
-        return jc_sealed_code(b->sealed, b->lo[col], col, at);
-    return row_at(b, at)[col];
+    const uint64_t *base = b->lo, *row;
+    uint32_t before = 0;
+
+    if (!b->sealed)
+        return row_at(b, at)[col];
+    if (b->late) {
+        row = jc_late_row(b->late, at, &before);
+        if (row)
+            return row[col];
+        base = b->late->base;
+    }
+    return jc_sealed_code(b->sealed, base[col], col, at - before);
 }
 
 void jc_block_row(const struct jc_block *b, uint32_t at, uint64_t row[JC_COLS])
 {
-    if (!b->sealed) {
-        memcpy(row, row_at(b, at), ROW_BYTES);
+    const uint64_t *base = b->lo, *codes = NULL;
+    uint32_t before = 0;
+
+    if (!b->sealed)
+        codes = row_at(b, at);
+    else if (b->late)
+        codes = jc_late_row(b->late, at, &before);
+    if (codes) {
+        memcpy(row, codes, ROW_BYTES);
         return;
     }
+    if (b->late)
+        base = b->late->base;
     for (unsigned col = 0; col < JC_COLS; col++)
-        row[col] = jc_sealed_code(b->sealed, b->lo[col], col, at);
+        row[col] = jc_sealed_code(b->sealed, base[col], col, at - before);
+}
+
+/* Strings of the heap that are packed. */
+static uint32_t packed_strings(const struct jc_block *b)
+{
+    return b->sealed ? b->sealed->heap_count : 0;
 }
 
 struct jc_slice jc_block_string(const struct jc_block *b, uint64_t code)
 {
-    uint32_t i = (uint32_t)(code / 2 - 1);
+    uint32_t i = (uint32_t)(code / 2 - 1), packed = packed_strings(b);
 
-    return b->sealed ? jc_sealed_string(b->sealed, i)
-                     : jc_heap_get(&b->heap, i);
+    return i < packed ? jc_sealed_string(b->sealed, i)
+                      : jc_heap_get(&b->heap, i - packed);
 }
 
 uint64_t jc_block_add_string(struct jc_block *b, struct jc_slice s)
 {
-    return ((uint64_t)jc_heap_add(&b->heap, s) + 1) * 2;
+    uint64_t i = (uint64_t)jc_heap_add(&b->heap, s) + packed_strings(b);
+
+    return (i + 1) * 2;
 }
 
 static void widen(struct jc_block *b, const uint64_t row[JC_COLS])
@@ -92,6 +144,8 @@ static void make_room(struct jc_block *b, uint32_t rows)
         return;
     while (room < rows)
         room *= 2;
+    if (room > JC_BLOCK_FULL && rows <= JC_BLOCK_ROWS)
+        room = rows > JC_BLOCK_FULL ? JC_BLOCK_ROWS : JC_BLOCK_FULL;
     b->open = jc_host.resize(b->open, room * ROW_BYTES);
     b->room = room;
 }
@@ -99,10 +153,14 @@ static void make_room(struct jc_block *b, uint32_t rows)
 void jc_block_insert(struct jc_block *b, uint32_t at,
                      const uint64_t row[JC_COLS])
 {
-    make_room(b, b->rows + 1);
-    memmove(row_at(b, at) + JC_COLS, row_at(b, at),
-            (b->rows - at) * ROW_BYTES);
-    memcpy(row_at(b, at), row, ROW_BYTES);
+    if (b->sealed) {
+        jc_late_insert(&b->late, b->lo, at, row);
+    } else {
+        make_room(b, b->rows + 1);
+        memmove(row_at(b, at) + JC_COLS, row_at(b, at),
+                (b->rows - at) * ROW_BYTES);
+        memcpy(row_at(b, at), row, ROW_BYTES);
+    }
     b->rows++;
     widen(b, row);
 }
@@ -204,27 +262,45 @@ void jc_block_seal(struct jc_block *b)
     b->room = 0;
 }
 
+/* The heap unpacked, and late rows' strings behind: codes stay what they are. */
+static struct jc_heap unpack_heap(const struct jc_block *b)
+{
+    const struct jc_sealed *s = b->sealed;
+    struct jc_heap heap = {0};
+
+    jc_heap_unpack(&heap, s->data + s->heap_at, s->heap_size, s->heap_used,
+                   s->heap_count);
+    for (uint32_t i = 0; i < b->heap.count; i++)
+        jc_heap_add(&heap, jc_heap_get(&b->heap, i));
+    return heap;
+}
+
 void jc_block_open(struct jc_block *b)
 {
-    struct jc_sealed *s = b->sealed;
     uint64_t column[JC_BLOCK_ROWS];
+    struct jc_heap heap;
 
-    if (!s)
+    if (!b->sealed)
         return;
     make_room(b, b->rows);
     for (unsigned col = 0; col < JC_COLS; col++) {
-        jc_sealed_column(s, b->lo[col], col, b->rows, column);
+        jc_block_column(b, col, column);
         for (uint32_t i = 0; i < b->rows; i++)
             row_at(b, i)[col] = column[i];
     }
-    jc_heap_unpack(&b->heap, s->data + s->heap_at, s->heap_size, s->heap_used,
-                   s->heap_count);
+    heap = unpack_heap(b);
+    jc_heap_free(&b->heap);
+    b->heap = heap;
+    jc_host.free(b->sealed);
     b->sealed = NULL;
-    jc_host.free(s);
+    if (b->late)
+        jc_host.free(b->late);
+    b->late = NULL;
 }
 
 size_t jc_block_bytes(const struct jc_block *b)
 {
     return jc_host.size_of((void *)b) + jc_size_of(b->open) +
-           jc_size_of(b->sealed) + jc_heap_bytes(&b->heap);
+           jc_size_of(b->sealed) + jc_size_of(b->late) +
+           jc_heap_bytes(&b->heap);
 }

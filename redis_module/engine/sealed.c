@@ -148,10 +148,11 @@ static void unpack_32(const uint8_t *data, uint64_t lo, uint32_t n,
     }
 }
 
-void jc_sealed_column(const struct jc_sealed *s, uint64_t lo, unsigned col,
-                      uint32_t n, uint64_t *restrict out)
+void jc_sealed_part(const struct jc_sealed *s, uint64_t lo, unsigned col,
+                    uint32_t from, uint32_t n, uint64_t *restrict out)
 {
-    const uint8_t *data = s->data + s->at[col];
+    const uint8_t *data = s->data + s->at[col] +
+                          (size_t)(from / 8) * s->bits[col];
 
 #define CASE(bits) case bits: unpack(data, bits, lo, n, out); break
     switch (s->bits[col]) {

@@ -10,7 +10,7 @@
 #include "columns.h"
 #include "heap.h"
 
-#define JC_SEALED_ROWS 1024 /* at most */
+#define JC_SEALED_ROWS 1280 /* at most */
 
 struct jc_sealed {
     uint64_t serial;        /* no two share it: names unpacked heaps */
@@ -30,8 +30,9 @@ struct jc_sealed *jc_sealed_new(const uint64_t *rows, uint32_t n,
 uint64_t jc_sealed_code(const struct jc_sealed *s, uint64_t lo, unsigned col,
                         uint32_t at);
 
-void jc_sealed_column(const struct jc_sealed *s, uint64_t lo, unsigned col,
-                      uint32_t n, uint64_t *out);
+/* n codes of a column from one on, which must be a multiple of 8. */
+void jc_sealed_part(const struct jc_sealed *s, uint64_t lo, unsigned col,
+                    uint32_t from, uint32_t n, uint64_t *out);
 
 /* String i of the heap; good until another block's heap is asked for. */
 struct jc_slice jc_sealed_string(const struct jc_sealed *s, uint32_t i);

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "segment_inside.h"
 
+#define COOL_LOOK 256 /* blocks looked at for late rows in one go */
+
 struct jc_segment *jc_segment_new(int64_t day)
 {
     static uint64_t serial;
@@ -130,6 +132,7 @@ static void open_block(struct jc_segment *s, struct jc_block *b)
 {
     if (b->sealed)
         s->sealed_bytes -= jc_block_bytes(b);
+    s->late_blocks -= b->late != NULL;
     jc_block_open(b);
 }
 
@@ -159,7 +162,22 @@ static void drop_seen(struct jc_segment *s)
     s->seen_size = 0;
 }
 
-void jc_segment_cool(struct jc_segment *s)
+/* Packs one block that has late rows, if it is found among the next some. */
+static bool cool_late(struct jc_segment *s)
+{
+    for (unsigned i = 0; i < COOL_LOOK && s->late_blocks; i++) {
+        uint32_t at = s->late_from < s->blocks ? s->late_from : 0;
+
+        s->late_from = at + 1;
+        if (!s->order[at]->late)
+            continue;
+        jc_segment_merge_late(s, at);
+        return true;
+    }
+    return false;
+}
+
+bool jc_segment_cool(struct jc_segment *s)
 {
     for (unsigned i = JC_HOT_BLOCKS; i-- > 0;) {
         uint32_t id = s->hot[i];
@@ -168,9 +186,13 @@ void jc_segment_cool(struct jc_segment *s)
         if (!id || !s->by_id[id - 1])
             continue;
         seal_block(s, s->by_id[id - 1]);
-        return;
+        return true;
     }
-    drop_seen(s);
+    if (cool_late(s))
+        return true;
+    if (!s->late_blocks)
+        drop_seen(s);
+    return false;
 }
 
 void jc_segment_seal(struct jc_segment *s)
@@ -180,6 +202,9 @@ void jc_segment_seal(struct jc_segment *s)
             seal_block(s, s->by_id[s->hot[i] - 1]);
         s->hot[i] = 0;
     }
+    for (uint32_t at = 0; at < s->blocks && s->late_blocks; at++)
+        if (s->order[at]->late)
+            jc_segment_merge_late(s, at);
     drop_seen(s);
 }
 
@@ -191,6 +216,7 @@ static void drop_block(struct jc_segment *s, uint32_t at)
     s->by_id[s->order[at]->id] = NULL;
     if (s->order[at]->sealed)
         s->sealed_bytes -= jc_block_bytes(s->order[at]);
+    s->late_blocks -= s->order[at]->late != NULL;
     jc_block_free(s->order[at]);
     s->blocks--;
     memmove(s->order + at, s->order + at + 1,

@@ -28,6 +28,9 @@ struct jc_segment {
     struct jc_idindex index;
     uint64_t rows;
     size_t sealed_bytes;      /* of the blocks that are sealed */
+    uint32_t late_blocks;     /* sealed blocks that have late rows */
+    uint32_t late_rows;       /* since one of them was packed */
+    uint32_t late_from;       /* where in order[] to look for them */
     uint64_t layout;          /* changes whenever rows move */
     uint64_t longest_ttl;     /* seconds, of the rows that have one */
     uint32_t hot[JC_HOT_BLOCKS]; /* ids + 1 of open blocks, last used first */
@@ -79,8 +82,9 @@ void jc_segment_remove(struct jc_segment *s, struct jc_place place);
 void jc_segment_get(const struct jc_segment *s, struct jc_place place,
                     struct jc_record *rec, uint64_t *ttl);
 
-/* Packs the open block that was not changed for longest. */
-void jc_segment_cool(struct jc_segment *s);
+/* Packs the open block that was not changed for longest or, if none is open, a
+ * block with late rows. False when there was nothing to pack. */
+bool jc_segment_cool(struct jc_segment *s);
 
 /* Packs every block: for a segment that was loaded. */
 void jc_segment_seal(struct jc_segment *s);

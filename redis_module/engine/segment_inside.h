@@ -11,6 +11,10 @@ struct jc_block *jc_segment_add_block(struct jc_segment *s, uint32_t at);
 /* Opens b for change, and seals what was not changed for longest. */
 void jc_segment_heat(struct jc_segment *s, struct jc_block *b);
 
+/* Packs the block at place at of the order with its late rows, in two if they
+ * are many. */
+void jc_segment_merge_late(struct jc_segment *s, uint32_t at);
+
 /* Makes a row of that block known to the index. */
 void jc_segment_index_row(struct jc_segment *s, const uint64_t row[JC_COLS],
                           uint32_t block_id);

@@ -63,6 +63,7 @@ static void move_block(struct jc_segment *s, uint32_t at,
     s->by_id[b->id] = b;
     b->open = moved(m, b->open);
     b->sealed = moved(m, b->sealed);
+    b->late = moved(m, b->late);
     b->heap.bytes = moved(m, b->heap.bytes);
     b->heap.at = moved(m, b->heap.at);
 }

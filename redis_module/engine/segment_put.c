@@ -127,21 +127,86 @@ static struct jc_block *split(struct jc_segment *s, uint32_t at, uint32_t *pos)
     return next;
 }
 
+void jc_segment_merge_late(struct jc_segment *s, uint32_t at)
+{
+    struct jc_block *b = s->order[at], *next = NULL;
+
+    s->sealed_bytes -= jc_block_bytes(b);
+    s->late_blocks--;
+    s->late_rows = 0;
+    s->layout++;
+    jc_block_open(b);
+    if (b->rows > JC_BLOCK_ROWS - JC_LATE_MANY ||
+        (b->heap.used >= JC_BLOCK_HEAP && b->rows > 1)) {
+        next = jc_segment_add_block(s, at + 1);
+        jc_segment_unindex(s, b);
+        jc_block_split(b, b->rows / 2, next);
+        jc_segment_index(s, b);
+        jc_segment_index(s, next);
+        jc_block_seal(next);
+        s->sealed_bytes += jc_block_bytes(next);
+    }
+    jc_block_seal(b);
+    s->sealed_bytes += jc_block_bytes(b);
+}
+
+/* Is it time to pack the late rows of b? Days that get rows here and there fill
+ * many blocks at once, which are to be packed one by one. */
+static bool late_is_due(const struct jc_segment *s, const struct jc_block *b)
+{
+    return b->late && (!jc_block_takes_late(b) ||
+                       (b->late->rows >= JC_LATE_MANY &&
+                        s->late_rows >= JC_LATE_PACE));
+}
+
+/* Puts the row that belongs before row pos of the sealed block beside it. */
+static void insert_late(struct jc_segment *s, struct jc_block *b, uint32_t pos,
+                        uint64_t row[JC_COLS], const struct jc_record *rec)
+{
+    s->sealed_bytes -= jc_block_bytes(b);
+    s->late_blocks += !b->late;
+    s->late_rows++;
+    string_codes(s, b, rec, row);
+    jc_block_insert(b, pos, row);
+    s->sealed_bytes += jc_block_bytes(b);
+}
+
+/* Finds the block for a row and the place in it. */
+static struct jc_block *place_for(struct jc_segment *s,
+                                  const uint64_t row[JC_COLS], uint32_t *at,
+                                  uint32_t *pos)
+{
+    struct jc_block *b;
+
+    *at = s->blocks ? jc_segment_block_for(s, row) : 0;
+    b = s->blocks ? s->order[*at] : jc_segment_add_block(s, 0);
+    *pos = jc_segment_row_after(s, b, row);
+    return b;
+}
+
 /* row has the numbers of rec and its cluster; the other strings follow. */
 static void insert_row(struct jc_segment *s, uint64_t row[JC_COLS],
                        const struct jc_record *rec)
 {
-    uint32_t at = s->blocks ? jc_segment_block_for(s, row) : 0, pos;
-    struct jc_block *b = s->blocks ? s->order[at] : jc_segment_add_block(s, 0);
+    uint32_t at, pos;
+    struct jc_block *b = place_for(s, row, &at, &pos);
+    bool last = at + 1 == s->blocks && pos == b->rows;
 
-    pos = jc_segment_row_after(s, b, row);
-    if (pos < b->rows || at + 1 < s->blocks)
+    if (late_is_due(s, b)) {
+        jc_segment_merge_late(s, at);
+        b = place_for(s, row, &at, &pos);
+    }
+    if (!last)
         s->layout++;
-    if (jc_block_full(b))
-        b = split(s, at, &pos);
-    jc_segment_heat(s, b);
-    string_codes(s, b, rec, row);
-    jc_block_insert(b, pos, row);
+    if (b->sealed && !last && jc_block_takes_late(b)) {
+        insert_late(s, b, pos, row, rec);
+    } else {
+        if (jc_block_full(b))
+            b = split(s, at, &pos);
+        jc_segment_heat(s, b);
+        string_codes(s, b, rec, row);
+        jc_block_insert(b, pos, row);
+    }
     jc_segment_index_row(s, row, b->id);
     s->rows++;
     if (row[JC_FIELD_END] < row[JC_FIELD_START] ||

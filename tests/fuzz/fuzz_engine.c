@@ -4,6 +4,7 @@
  * it should hold.
  */
 #include "jobs.h"
+#include "rows.h"
 #include "scan.h"
 
 #define ROWS 256 /* runs the model has room for */
@@ -92,11 +93,28 @@ static void get(const struct jc_segment *s, struct input *in)
     MUST(ttl == row->ttl);
 }
 
+/* The row at place is rec however it is read. */
+static void read_row(struct jc_rows *r, const struct jc_segment *s,
+                     struct jc_place place, const struct jc_record *rec)
+{
+    size_t n, room = jc_rows_at(r, s, place);
+    uint8_t *out = malloc(room);
+    struct jc_record got;
+
+    MUST(out);
+    n = jc_rows_write(r, place.row, out);
+    MUST(n + sizeof(uint64_t) <= room);
+    MUST(!jc_record_decode(&got, out, n));
+    MUST(same_job(&got, rec));
+    free(out);
+}
+
 /* Every row once and in order of completion, as much as is visible. */
 static void walk(const struct jc_segment *s, uint64_t now)
 {
     struct jc_record rec, before;
     struct jc_place place;
+    static struct jc_rows many;
     struct jc_scan q;
     unsigned given = 0, visible = 0;
     uint64_t ttl;
@@ -104,6 +122,7 @@ static void walk(const struct jc_segment *s, uint64_t now)
     for (unsigned i = 0; i < rows; i++)
         visible += !model[i].ttl || model[i].rec.number[JC_FIELD_END].value +
                                             model[i].ttl > now;
+    jc_rows_reset(&many);
     jc_scan_init(&q);
     MUST(jc_criteria_done(&q.criteria));
     jc_scan_start(&q);
@@ -111,6 +130,7 @@ static void walk(const struct jc_segment *s, uint64_t now)
         while (jc_scan_next(&q, s, now, UINT64_MAX, &place) == JC_STEP_ROW) {
             jc_segment_get(s, place, &rec, &ttl);
             MUST(find(&rec));
+            read_row(&many, s, place, &find(&rec)->rec);
             if (given++)
                 MUST(compare_jobs(&before, &rec) < 0);
             before = rec;
