@@ -158,6 +158,20 @@ done:
     return why;
 }
 
+/* Lets the server look after its clients, who are told LOADING. It does so by
+ * itself after so many bytes of a file, which are a great many jobs. Not while
+ * RESTORE runs: that is a command like others. */
+static void let_others(RedisModuleIO *io)
+{
+    RedisModuleCtx *ctx;
+
+    if (!RedisModule_Yield)
+        return;
+    ctx = RedisModule_GetContextFromIO(io);
+    if (RedisModule_GetContextFlags(ctx) & REDISMODULE_CTX_FLAGS_LOADING)
+        RedisModule_Yield(ctx, REDISMODULE_YIELD_FLAG_CLIENTS, NULL);
+}
+
 static void *segment_load(RedisModuleIO *io, int version)
 {
     struct jc_segment *s;
@@ -181,8 +195,10 @@ static void *segment_load(RedisModuleIO *io, int version)
         return NULL;
     }
     s = jc_segment_new((int64_t)day);
-    while (rows && !why)
+    while (rows && !why) {
         why = load_chunk(io, s, &rows);
+        let_others(io);
+    }
     jc_segment_seal(s);
     if (!why) {
         if (RedisModule_GetKeyNameFromIO(io))

@@ -142,6 +142,25 @@ def test_a_segment_expires_under_a_slice(big: Store, connect: Connect) -> None:
     assert big.client.exists("copy:seg:19000") == 0
 
 
+def test_a_load_lets_others_in(server: RedisServer, big: Store, connect: Connect) -> None:
+    """They are told that the server is loading, however large a segment is."""
+    loading, other = connect(), connect()
+    defaults = big.client.config_get("loading-process-events-interval-bytes", "hz")
+    big.client.config_set("loading-process-events-interval-bytes", 2**31 - 1)
+    big.client.config_set("hz", 500)
+    try:
+        with one_turn(connect()):
+            loading.send_command("DEBUG", "RELOAD")
+            other.send_command("PING")
+        with pytest.raises(redis.exceptions.BusyLoadingError):
+            other.read_response()
+        assert loading.read_response() == b"OK"
+    finally:
+        for name, value in defaults.items():
+            big.client.config_set(name, value)
+    assert big.ids("job", "5") == [5]
+
+
 def test_multi_runs_it_in_one_piece(big: Store) -> None:
     pipe = big.client.pipeline(transaction=True)
     for i in range(40):
