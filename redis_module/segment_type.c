@@ -2,8 +2,10 @@
 /* The data type of segments: what Redis does with one besides our commands. */
 #include "segment_type.h"
 
+#include <stdlib.h>
 #include <zstd.h>
 
+#include "engine/rows.h"
 #include "record_buffer.h"
 #include "store.h"
 
@@ -25,21 +27,34 @@ RedisModuleType *jc_segment_type;
 
 /* ---- walking rows ---- */
 
-/* Calls each() on every record in order of completion until it says false. */
+/* Calls each() on every row in order of completion. */
 static void each_row(const struct jc_segment *s,
-                     bool (*each)(void *ctx, const struct jc_record *rec,
-                                  uint64_t ttl), void *ctx)
+                     void (*each)(void *ctx, const struct jc_segment *s,
+                                  struct jc_place place), void *ctx)
 {
-    struct jc_record rec;
-    uint64_t ttl;
+    for (uint32_t b = 0; b < s->blocks; b++)
+        for (uint32_t r = 0; r < s->order[b]->rows; r++)
+            each(ctx, s, (struct jc_place){b, r});
+}
 
-    for (uint32_t b = 0; b < s->blocks; b++) {
-        for (uint32_t r = 0; r < s->order[b]->rows; r++) {
-            jc_segment_get(s, (struct jc_place){b, r}, &rec, &ttl);
-            if (!each(ctx, &rec, ttl))
-                return;
-        }
-    }
+static uint64_t ttl_of(const struct jc_segment *s, struct jc_place place)
+{
+    return jc_block_code(s->order[place.block], place.row, JC_COL_TTL);
+}
+
+/* For one walk over rows at a time. */
+static struct jc_rows rows_at_hand;
+
+/* Appends a row's record; returns its bytes. */
+static size_t add_record(struct jc_buffer *b, const struct jc_segment *s,
+                         struct jc_place place)
+{
+    size_t n;
+
+    jc_buffer_reserve(b, jc_rows_at(&rows_at_hand, s, place));
+    n = jc_rows_write(&rows_at_hand, place.row, b->p + b->n);
+    b->n += n;
+    return n;
 }
 
 /* ---- RDB ---- */
@@ -47,6 +62,7 @@ static void each_row(const struct jc_segment *s,
 struct saving {
     RedisModuleIO *io;
     struct jc_buffer raw, packed;
+    ZSTD_CCtx *zstd;
     uint64_t rows;
 };
 
@@ -58,8 +74,8 @@ static void save_chunk(struct saving *sv)
         return;
     sv->packed.n = 0;
     jc_buffer_reserve(&sv->packed, ZSTD_compressBound(sv->raw.n));
-    n = ZSTD_compress(sv->packed.p, sv->packed.room, sv->raw.p, sv->raw.n,
-                      ZSTD_LEVEL);
+    n = ZSTD_compressCCtx(sv->zstd, sv->packed.p, sv->packed.room, sv->raw.p,
+                          sv->raw.n, ZSTD_LEVEL);
     RedisModule_SaveUnsigned(sv->io, sv->rows);
     RedisModule_SaveUnsigned(sv->io, sv->raw.n);
     RedisModule_SaveStringBuffer(sv->io, (const char *)sv->packed.p,
@@ -68,26 +84,30 @@ static void save_chunk(struct saving *sv)
     sv->raw.n = 0;
 }
 
-static bool save_row(void *ctx, const struct jc_record *rec, uint64_t ttl)
+static void save_row(void *ctx, const struct jc_segment *s,
+                     struct jc_place place)
 {
     struct saving *sv = ctx;
 
-    jc_buffer_add_number(&sv->raw, ttl);
-    jc_buffer_add_record(&sv->raw, rec);
+    jc_buffer_add_number(&sv->raw, ttl_of(s, place));
+    add_record(&sv->raw, s, place);
     if (++sv->rows == CHUNK_ROWS || sv->raw.n > CHUNK_BYTES)
         save_chunk(sv);
-    return true;
 }
 
 static void segment_save(RedisModuleIO *io, void *value)
 {
     const struct jc_segment *s = value;
-    struct saving sv = {.io = io};
+    struct saving sv = {.io = io, .zstd = ZSTD_createCCtx()};
 
+    if (!sv.zstd)
+        abort(); /* as the allocators do when memory is gone */
     RedisModule_SaveUnsigned(io, (uint64_t)s->day);
     RedisModule_SaveUnsigned(io, s->rows);
+    jc_rows_reset(&rows_at_hand);
     each_row(s, save_row, &sv);
     save_chunk(&sv);
+    ZSTD_freeCCtx(sv.zstd);
     jc_buffer_free(&sv.raw);
     jc_buffer_free(&sv.packed);
 }
@@ -244,18 +264,19 @@ static void emit_put(struct rewriting *rw)
     rw->raw.n = 0;
 }
 
-static bool rewrite_row(void *ctx, const struct jc_record *rec, uint64_t ttl)
+static void rewrite_row(void *ctx, const struct jc_segment *s,
+                        struct jc_place place)
 {
     struct rewriting *rw = ctx;
+    uint64_t ttl = ttl_of(s, place);
     size_t n;
 
     if (rw->args == AOF_RECORDS || rw->raw.n > AOF_BYTES || rw->ttl != ttl)
         emit_put(rw);
     rw->ttl = ttl;
-    n = jc_buffer_add_record(&rw->raw, rec);
+    n = add_record(&rw->raw, s, place);
     rw->arg[rw->args++] = RedisModule_CreateString(
         NULL, (const char *)rw->raw.p + rw->raw.n - n, n);
-    return true;
 }
 
 static void segment_rewrite(RedisModuleIO *io, RedisModuleString *key,
@@ -273,6 +294,7 @@ static void segment_rewrite(RedisModuleIO *io, RedisModuleString *key,
                                "aof-use-rdb-preamble yes");
         return;
     }
+    jc_rows_reset(&rows_at_hand);
     each_row(s, rewrite_row, &rw);
     emit_put(&rw);
     jc_buffer_free(&rw.raw);
@@ -324,10 +346,14 @@ static int segment_defrag(RedisModuleDefragCtx *ctx, RedisModuleString *key,
     return more;
 }
 
-static bool copy_row(void *ctx, const struct jc_record *rec, uint64_t ttl)
+static void copy_row(void *ctx, const struct jc_segment *s,
+                     struct jc_place place)
 {
-    jc_segment_put(ctx, rec, ttl);
-    return true;
+    struct jc_record rec;
+    uint64_t ttl;
+
+    jc_segment_get(s, place, &rec, &ttl);
+    jc_segment_put(ctx, &rec, ttl);
 }
 
 static void *segment_copy(RedisModuleKeyOptCtx *ctx, const void *value)
@@ -347,23 +373,24 @@ struct digesting {
     struct jc_buffer raw;
 };
 
-static bool digest_row(void *ctx, const struct jc_record *rec, uint64_t ttl)
+static void digest_row(void *ctx, const struct jc_segment *s,
+                       struct jc_place place)
 {
     struct digesting *dg = ctx;
 
     dg->raw.n = 0;
-    jc_buffer_add_number(&dg->raw, ttl);
-    jc_buffer_add_record(&dg->raw, rec);
+    jc_buffer_add_number(&dg->raw, ttl_of(s, place));
+    add_record(&dg->raw, s, place);
     RedisModule_DigestAddStringBuffer(dg->digest, (const char *)dg->raw.p,
                                       dg->raw.n);
     RedisModule_DigestEndSequence(dg->digest);
-    return true;
 }
 
 static void segment_digest(RedisModuleDigest *digest, void *value)
 {
     struct digesting dg = {.digest = digest};
 
+    jc_rows_reset(&rows_at_hand);
     each_row(value, digest_row, &dg);
     jc_buffer_free(&dg.raw);
 }
