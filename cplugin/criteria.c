@@ -5,6 +5,9 @@
 #include "src/common/bitstring.h"
 #endif
 
+/* Of job ids in one criterion; a long list is several, which mean "or". */
+#define JOBS_BYTES 65536
+
 extern void criteria_add(struct criteria *criteria, const char *name,
 			 char *value)
 {
@@ -17,8 +20,11 @@ extern void criteria_add(struct criteria *criteria, const char *name,
 	criteria->argv[criteria->argc++] = value;
 }
 
+/* Before 1970 there were no jobs: such a time is as good as its first second. */
 static void _add_time(struct criteria *criteria, const char *name, time_t when)
 {
+	if (when < 0)
+		when = 0;
 	criteria_add(criteria, name, xstrdup_printf("%lld", (long long) when));
 }
 
@@ -123,10 +129,16 @@ extern void criteria_from_jobs(struct criteria *criteria,
 	if (!steps || !list_count(steps))
 		return;
 	itr = list_iterator_create(steps);
-	while ((step = list_next(itr)))
+	while ((step = list_next(itr))) {
 		_add_job(&joined, &at, step, whole_hetjob);
+		if (at - joined < JOBS_BYTES)
+			continue;
+		criteria_add(criteria, "job", joined);
+		joined = at = NULL;
+	}
 	list_iterator_destroy(itr);
-	criteria_add(criteria, "job", joined);
+	if (joined)
+		criteria_add(criteria, "job", joined);
 }
 
 static void _add_limit(struct criteria *criteria,
