@@ -32,6 +32,7 @@ PLAN: Final[dict[str, list[str]]] = {
     "query": ["query"],
     "sacct": ["sacct", "--rounds", "1"],
     "cli": ["cli"],
+    "hostile": ["hostile"],
 }
 
 
@@ -78,6 +79,7 @@ TARGETS: Final[dict[str, dict[str, Target]]] = {
     "query": {"rows_per_s": Target(500_000, least=True)},
     "sacct": {"user_ms": Target(30), "id_ms": Target(15), "everything_over_floor": Target(1.1)},
     "cli": {"wall_ms": Target(120)},
+    "hostile": {"ingest_ack_p99_ms": Target(100), "loop_lag_p99_ms": Target(50)},
 }
 
 

@@ -24,7 +24,7 @@ from slurmjcd.errors import ProtocolError
 from slurmjcd.metrics import Metrics
 from slurmjcd.protocol import Limits, Request, RequestParser
 from slurmjcd.store import Store
-from slurmjcd.turns import Shares, Turns
+from slurmjcd.turns import Rates, Shares, Turns
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +54,7 @@ class QueryServer:
     connections: set[Connection] = field(default_factory=set)
     by_uid: Counter[int] = field(default_factory=Counter)
     turns: Turns = field(default_factory=Turns)
+    rates: Rates = field(default_factory=Rates)
     shares: Shares = field(init=False)
     held: int = 0  # bytes of requests that have not come whole
     unread: int = 0  # bytes of answers; as last counted, so too many rather than too few
@@ -64,6 +65,13 @@ class QueryServer:
 
     def connection(self) -> Connection:
         return self.make(self)
+
+    def admit(self, peer: Peer | None, opening: int) -> bytes | None:
+        """As `refusal`, for somebody who is at the door: it also counts how often they come."""
+        per_s = self.config.connections_per_uid_s
+        if peer is not None and peer.uid and not self.rates.allows(peer.uid, per_s):
+            return self._refuse(peer, protocol.error("LIMIT", f"a user may connect {per_s:g} times a second"))
+        return self.refusal(peer, opening)
 
     def refusal(self, peer: Peer | None, opening: int = 0) -> bytes | None:
         """What to tell somebody who can't be let in now, None to let them in."""
@@ -77,6 +85,9 @@ class QueryServer:
             why = protocol.error("LIMIT", f"query.sock has its {most} connections already")
         else:
             return None
+        return self._refuse(peer, why)
+
+    def _refuse(self, peer: Peer | None, why: bytes) -> bytes:
         self.metrics.queries_refused.inc()
         if self.quiet.allows(f"uid {peer.uid if peer else '?'}"):
             log.warning("query: uid %s is refused: %s", peer.uid if peer else "?", why.decode().strip())
@@ -188,6 +199,8 @@ class Connection(asyncio.BufferedProtocol):
     # ---- answers -------------------------------------------------------------------------------------------------
 
     def _send(self, data: bytes | bytearray) -> None:
+        if self._transport.is_closing():
+            return  # the caller went away, and uvloop makes a bug of writing to nobody
         self._transport.write(data)
         if self._peer is not None and self in self._server.connections:
             self.count_unread(time.monotonic())

@@ -18,6 +18,8 @@ _CONFIG = click.option(
     help="Configuration; default /etc/slurmjcd/slurmjcd.toml, which may be missing.",
 )  # fmt: skip
 
+_SWITCH_S = 0.0005
+
 log = logging.getLogger(__name__)
 
 
@@ -39,6 +41,9 @@ def run(config_path: Path | None) -> None:
     try:
         config = configfile.load(config_path, os.environ)
         logs.set_up(config.daemon.log_level)
+        # the spool's thread needs the interpreter for a moment many times in a commit, and gets it from a loop that is
+        # busy with questions only at the end of this
+        sys.setswitchinterval(_SWITCH_S)
 
         async def serve() -> None:
             await Daemon(config, lambda: configfile.load(config_path, os.environ)).run()

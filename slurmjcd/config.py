@@ -88,6 +88,7 @@ class QuerySection(Section):
     mode: Mode = Field(0o666, validate_default=False, description="mode of the socket, if systemd doesn't own it")
     connections: int = Field(512, ge=1, le=10_000, description="connections at a time")
     connections_per_uid: int = Field(16, ge=1, le=10_000, description="connections of one user at a time")
+    connections_per_uid_s: float = Field(100.0, gt=0, le=1e6, description="new connections of one user in a second")
     idle_s: Seconds = Field(60.0, description="a connection that asks nothing for so long is closed")
     request_s: Seconds = Field(10.0, description="a request that began must have come whole within this")
     timeout_s: Seconds = Field(10.0, description="longest wait for one answer of the store")

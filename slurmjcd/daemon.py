@@ -152,7 +152,7 @@ class Daemon:
         self.query.connections_max = self._descriptors_for_queries()
         if self.shipper is not None:
             self.query.why_incomplete = self.shipper.why_incomplete
-        self._servers["query"] = Listener("query", listener, self.query.connection, admit=self.query.refusal)
+        self._servers["query"] = Listener("query", listener, self.query.connection, admit=self.query.admit)
 
     def _descriptors_for_queries(self) -> int:
         """How many descriptors connections that ask may take, so that what ingest and the spool need is left."""

@@ -22,8 +22,8 @@ from slurmjcd.backoff import Quiet
 
 log = logging.getLogger(__name__)
 
-_BURST: Final = 16  # connections in one round of the loop
-_REFUSING_SHARE: Final = 3  # for each second of refusing, so many for everything else
+_BURST: Final = 32  # connections in one round of the loop
+_ELSE_SHARE: Final = 1  # for each second at the door, so many for everything else
 _PAUSE_MIN_S: Final = 0.001
 _NO_ROOM_PAUSE_S: Final = 0.2
 _NO_ROOM: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
@@ -72,7 +72,7 @@ class Listener:
         self._socket.close()
 
     def _on_ready(self) -> None:
-        started, refused, pause_s = time.perf_counter(), 0, 0.0
+        started, pause_s = time.perf_counter(), 0.0
         for _ in range(_BURST):
             try:
                 sock, _address = self._socket.accept()
@@ -85,26 +85,25 @@ class Listener:
                 if self._quiet.allows("room"):
                     log.warning("%s: no room for another connection (%s), waiting", self._name, exc.strerror)
                 break
-            refused += self._take(sock)
+            self._take(sock)
         took_s = time.perf_counter() - started
-        self._pause(max(pause_s, _PAUSE_MIN_S, took_s * (_REFUSING_SHARE if refused else 1)))
+        self._pause(max(pause_s, _PAUSE_MIN_S, took_s * _ELSE_SHARE))
 
-    def _take(self, sock: socket.socket) -> bool:
-        """Let it in, or tell it why not; whether it was refused."""
+    def _take(self, sock: socket.socket) -> None:
+        """Let it in, or tell it why not."""
         peer = credentials(sock) if sock.family == socket.AF_UNIX else None
         refusal = self._admit(peer, len(self._opening))
         if refusal is None:
             task = self._loop.create_task(self._open(sock))
             self._opening.add(task)
             task.add_done_callback(self._opening.discard)
-            return False
+            return
         sock.setblocking(False)
         try:
             sock.send(refusal)
         except OSError:
             pass  # it is gone already
         sock.close()
-        return True
 
     async def _open(self, sock: socket.socket) -> None:
         try:

@@ -8,11 +8,14 @@ the loop looked at ingest.sock again.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter, deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
 
+_RATES_MAX: Final = 1000
+_FORGOTTEN_S: Final = 2.0
 _PER_ROUND: Final = 16  # small pieces of work, each below a millisecond
 
 
@@ -53,6 +56,23 @@ class Turns:
         self._scheduled = bool(self._waiting) or self._left < self._per_round
         if self._scheduled:
             loop.call_soon(self._round, loop)
+
+
+class Rates:
+    """Lets each user do something so often a second, and twice as often at once after a pause."""
+
+    def __init__(self) -> None:
+        self._rooms: dict[int, tuple[float, float]] = {}  # by uid: what was left, and when
+
+    def allows(self, uid: int, per_s: float) -> bool:
+        """Whether this user may now."""
+        now, most = time.monotonic(), 2 * per_s
+        left, then = self._rooms.get(uid, (most, now))
+        left = min(most, left + (now - then) * per_s)
+        if len(self._rooms) >= _RATES_MAX:
+            self._rooms = {who: room for who, room in self._rooms.items() if now - room[1] < _FORGOTTEN_S}
+        self._rooms[uid] = (left - 1 if left >= 1 else left, now)
+        return left >= 1
 
 
 class Shares:

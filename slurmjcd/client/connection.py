@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import socket
+import struct
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -18,6 +19,10 @@ _READ_BYTES: Final = 256 * 1024
 _ID: Final = b"q"
 
 
+def _timeval(seconds: float) -> bytes:
+    return struct.pack("@ll", int(seconds), int(seconds % 1 * 1_000_000) or 1)
+
+
 class Connection:
     """Speaks to the daemon. `hello` holds what it said about itself."""
 
@@ -25,9 +30,11 @@ class Connection:
         self._path, self._timeout_s = path, timeout_s
         self._reader = hiredis.Reader()
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._socket.settimeout(timeout_s)
         try:
+            # with settimeout() a full backlog would be an error at once: the kernel has a queue for who waits
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _timeval(timeout_s))
             self._socket.connect(path)
+            self._socket.settimeout(timeout_s)
         except OSError as exc:
             why = exc.strerror or "no answer in time"
             raise Failure(f"slurmjcd can't be reached at {path}: {why}", UNREACHABLE) from exc

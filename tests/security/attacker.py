@@ -14,6 +14,7 @@ import resource
 import selectors
 import signal
 import socket
+import struct
 import sys
 import time
 from contextlib import suppress
@@ -66,9 +67,11 @@ class Reader:
 
 
 def connect(path: str) -> socket.socket:
+    """As sacct and slurmjc do it: where the backlog is full the kernel has a queue for who waits."""
     sock = socket.socket(socket.AF_UNIX)
-    sock.settimeout(30)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("@ll", 30, 0))
     sock.connect(path)
+    sock.settimeout(30)
     return sock
 
 
@@ -105,6 +108,17 @@ def raw(path: str, chunks: list[str]) -> dict[str, Any]:
     return {"came": came.decode("latin-1"), "closed": closed}
 
 
+def let_in(sock: socket.socket) -> bool:
+    """Whether nothing came yet, or an answer that is no refusal."""
+    sock.setblocking(False)
+    try:
+        return sock.recv(1, socket.MSG_PEEK) not in (b"", b"-")
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+
+
 def flood(path: str, options: dict[str, Any]) -> dict[str, Any]:
     """Open connections as fast as they go, keep those that are let in, start over with those that aren't."""
     _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -133,6 +147,9 @@ def flood(path: str, options: dict[str, Any]) -> dict[str, Any]:
             refused += 1
             texts.add(type(exc).__name__)
             sock.close()
+    if options.get("hold"):
+        time.sleep(1)
+        held = [sock for sock in held if let_in(sock)]
     while options.get("hold") and time.monotonic() < until:
         time.sleep(0.05)
         if options.get("drip"):
@@ -167,7 +184,9 @@ def bad(path: str, options: dict[str, Any]) -> dict[str, Any]:
     while answered < options["requests"] and time.monotonic() < until:
         for _, events in selector.select(1):
             if events & selectors.EVENT_READ:
-                data = sock.recv(1 << 18)
+                data = b""
+                with suppress(ConnectionError):
+                    data = sock.recv(1 << 18)
                 if not data:
                     return {"answered": answered, "texts": sorted(texts), "closed": True}
                 lines = (rest + data).split(b"\r\n")
@@ -178,20 +197,20 @@ def bad(path: str, options: dict[str, Any]) -> dict[str, Any]:
             if events & selectors.EVENT_WRITE:
                 if not out:
                     out = block * 100
-                with suppress(BlockingIOError):
+                with suppress(BlockingIOError, ConnectionError):
                     out = out[sock.send(out) :]
     return {"answered": answered, "texts": sorted(texts), "closed": False}
 
 
 def churn(path: str, options: dict[str, Any]) -> dict[str, Any]:
-    """Connect, greet, ask, go away without reading."""
+    """Connect, greet, ask, go away without reading; never wait."""
     until, tried = time.monotonic() + options["seconds"], 0
     first = command(*HELLO) + command("SLURMJC.MATCH", "q") + command("SLURMJC.FETCH", "q", "2000", "RECORDS")
     while time.monotonic() < until:
-        with suppress(OSError):
-            sock = connect(path)
-            sock.sendall(first)
-            sock.close()
+        with socket.socket(socket.AF_UNIX) as sock, suppress(OSError):
+            sock.setblocking(False)
+            sock.connect(path)
+            sock.send(first)
         tried += 1
     return {"tried": tried}
 

@@ -5,17 +5,14 @@ from __future__ import annotations
 
 import json
 import shutil
-import socket
 import subprocess
-import threading
-import time
+import sys
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
 
-from slurmjcd import protocol
+from tests.harness.paths import ROOT
 from tests.harness.waiting import scaled
-from tests.slurmjcd.jobs import NOON, job
 
 PYTHON: Final = "/usr/bin/python3"  # what anybody may run, as opposed to the environment of this tree
 ALICE: Final = 64_101
@@ -41,6 +38,10 @@ class Attack:
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd="/",
         )  # fmt: skip
 
+    @property
+    def running(self) -> bool:
+        return self._process.poll() is None
+
     def result(self, timeout_s: float = 60.0) -> dict[str, Any]:
         try:
             out, error = self._process.communicate(timeout=scaled(timeout_s))
@@ -54,50 +55,61 @@ class Attack:
 
 
 class Probe:
-    """A well-behaved sender on ingest.sock while others attack: how long acknowledgements and the loop take.
+    """probe.py, while the `with` lasts; then its figures, in seconds.
 
-    One record every few milliseconds is put and its acknowledgement waited for; between them a PING, which the daemon
-    answers from its event loop without looking at anything else: its round trip is the loop's lag, or less than that.
+    It has a session of its own, as the daemon has: the kernel deals out the processors by session, as it does by slice
+    where systemd runs, and the attackers are not the ones to decide when slurmctld runs.
     """
 
-    def __init__(self, path: Path, *, every_s: float = 0.005) -> None:
+    def __init__(self, path: Path, *, source: str = "probe") -> None:
         self.ack_s: list[float] = []
         self.lag_s: list[float] = []
-        self._every_s, self._stop = every_s, threading.Event()
-        self._socket = socket.socket(socket.AF_UNIX)
-        self._socket.settimeout(scaled(30))
-        self._socket.connect(str(path))
-        self._ask(protocol.command(protocol.HELLO, b"1", b"probe/1"))
-        self._seq = 0
-        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.security.probe", str(path), source],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT, start_new_session=True,
+        )  # fmt: skip
 
     def __enter__(self) -> Probe:
-        self._thread.start()
+        assert self._process.stdout is not None
+        self._process.stdout.readline()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> None:
-        self._stop.set()
-        self._thread.join(scaled(40))
-        self._socket.close()
-
-    def _ask(self, request: bytes) -> bytes:
-        self._socket.sendall(request)
-        return self._socket.recv(65536)
-
-    def _run(self) -> None:
-        while not self._stop.wait(self._every_s):
-            self._seq += 1
-            record = job(self._seq, uid=ALICE, end=NOON + self._seq)
-            started = time.perf_counter()
-            answer = self._ask(protocol.command(protocol.PUT, b"SPOOL", b"probe", self._seq, b"RECORDS", record))
-            self.ack_s.append(time.perf_counter() - started)
-            if answer != b":1\r\n":
-                raise RuntimeError(f"record {self._seq} was not taken: {answer!r}")
-            started = time.perf_counter()
-            self._ask(protocol.command(protocol.PING))
-            self.lag_s.append(time.perf_counter() - started)
+        out, _ = self._process.communicate(timeout=scaled(90))
+        if self._process.returncode and exc is None:
+            raise RuntimeError(f"the probe ended with {self._process.returncode}")
+        figures = json.loads(out) if out else {}
+        self.ack_s, self.lag_s = figures.get("ack_s", []), figures.get("lag_s", [])
 
 
-def p99_ms(seconds: list[float]) -> float:
-    ordered = sorted(seconds)
-    return ordered[min(len(ordered) - 1, int(len(ordered) * 0.99))] * 1000 if ordered else 0.0
+def rss_mib(pid: int, *, highest: bool = True) -> float:
+    """Memory of a process in MiB, now or the most it ever had."""
+    name = "VmHWM:" if highest else "VmRSS:"
+    text = Path(f"/proc/{pid}/status").read_text()
+    return int(next(line.split()[1] for line in text.splitlines() if line.startswith(name))) / 1024
+
+
+def descriptors_of(pid: int) -> int:
+    """How many descriptors a process has open."""
+    return len(list(Path(f"/proc/{pid}/fd").iterdir()))
+
+
+FIRST_UID: Final = 64_200
+_SLOW: Final = [
+    ["SLURMJC.HELLO", "1", "slow/1"], ["SLURMJC.MATCH", "q"],
+    *[["SLURMJC.FETCH", "q", "2000", "RECORDS"]] * 20,
+]  # fmt: skip
+
+
+def siege(directory: Path, path: Path, *, seconds: float, uids: int, requests: int) -> list[Attack]:
+    """Everything at once, each attack by users of its own: 10,000 connections and more, a thousand slow readers among
+    them (as many as get in), drips of one byte, wrong requests without end, connections that come and go.
+    """
+    common = {"seconds": seconds, "hold": True, "connections": 10_000 // uids}
+    attacks = []
+    for number in range(uids):
+        kind = ({"send": _SLOW, "sip": True}, {"drip": True, "send": [_SLOW[0]]})[number % 2]
+        attacks.append(Attack(directory, FIRST_UID + number, "flood", path, common | kind))
+    attacks.append(Attack(directory, FIRST_UID + uids, "bad", path, {"seconds": seconds, "requests": requests}))
+    attacks.append(Attack(directory, FIRST_UID + uids + 1, "churn", path, {"seconds": seconds}))
+    return attacks

@@ -93,7 +93,12 @@ def leaves(value: Any) -> Iterator[Any]:
 
 
 def uids_in(reply: Any) -> set[int]:
-    """Whose rows a reply has: by the marks in its strings, and by the uid of each record that can be decoded."""
+    """Whose rows a reply has: by the marks in its strings, and by the uid of each record that can be decoded.
+
+    MATCH's reply is what the caller called the query, not a row.
+    """
+    if isinstance(reply, bytes) and reply.startswith(b"job:mat:"):
+        return set()
     found: set[int] = set()
     for value in leaves(reply):
         if not isinstance(value, bytes):

@@ -2,8 +2,11 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
-from slurmjcd.turns import Shares, Turns
+import pytest
+
+from slurmjcd.turns import Rates, Shares, Turns
 
 
 async def served(turns: Turns, uid: int, count: int, order: list[int]) -> None:
@@ -77,3 +80,25 @@ async def test_a_user_holds_so_many_shares_and_others_have_their_own() -> None:
     await asyncio.gather(*tasks)
     assert sorted(held) == [1, 1, 1, 1, 2]
     assert not shares._room
+
+
+def test_a_user_may_so_often_a_second_and_others_have_their_own_rate(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    rates = Rates()
+    assert sum(rates.allows(7, 10) for _ in range(100)) == 20
+    assert rates.allows(8, 10)
+    now += 0.5
+    assert sum(rates.allows(7, 10) for _ in range(100)) == 5
+    now += 60
+    assert sum(rates.allows(7, 10) for _ in range(100)) == 20
+
+
+def test_users_that_come_once_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    rates = Rates()
+    for uid in range(5000):
+        now += 0.01
+        assert rates.allows(uid, 10)
+    assert len(rates._rooms) <= 1001
