@@ -153,7 +153,7 @@ def run(redis: RedisServer, uid: int, data: bytes) -> list[Any]:
 
 
 EXAMPLES = settings(
-    max_examples=250, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
 
 
