@@ -13,7 +13,7 @@ import redis
 
 from tests.harness import RedisServer
 from tests.module.conftest import Store
-from tests.module.records import NOON, job, pack
+from tests.module.records import NOON, job, pack, unpack
 
 JOBS = 40_000
 # Each list is a string of its own that has to be taken apart: far more work than one slice.
@@ -112,6 +112,18 @@ def fetched(big: Store) -> list[bytes] | None:
         if "busy" not in str(error):
             raise
         return None
+
+
+def test_rows_change_between_pages(store: Store) -> None:
+    """What a page has unpacked of a block is of no use to the next: the block may be packed by then."""
+    jobs = [job(i, NOON + i, work_dir=f"/home/alice/{i * 7919}", gid=7 + (i > 500)) for i in range(1, 8001)]
+    store.put(*jobs[:500])
+    assert store.call("MATCH", "p") is not None
+    first = store.call("FETCH", "p", 20, "RECORDS")
+    for at in range(500, 8000, 500):
+        store.put(*jobs[at : at + 500])
+    rest = store.fetch("p", 1000)
+    assert [*map(unpack, first), *rest] == jobs
 
 
 def test_segments_vanish_under_a_slice(big: Store, connect: Connect) -> None:
