@@ -220,3 +220,16 @@ def test_out_of_memory_changes_nothing(store: Store) -> None:
     finally:
         store.client.config_set("maxmemory", 0)
     assert store.put(job(2)) == 1
+
+
+def test_days_without_jobs_are_packed_soon(store: Store) -> None:
+    """However many other days there are that have nothing to pack."""
+    full = DAY + 5
+    for at in range(30):
+        store.put(job(1000 + at, (DAY + at % 11) * 86400 + 7))
+    store.put(*(job(i, full * 86400 + i, work_dir=f"/home/alice/{i}") for i in range(2000, 5000)))
+    before = store.client.memory_usage(f"job:seg:{full}")
+    for at in range(12):
+        store.put(job(6000 + at, (DAY + 11) * 86400 + at))
+    assert store.client.memory_usage(f"job:seg:{full}") < before / 3
+    assert len(store.find()) == 3042

@@ -173,6 +173,8 @@ static void late(unsigned jobs, unsigned step)
             assert_int_equal(s->sealed_bytes, counted_bytes(s));
     }
     assert_true(s->late_blocks > 0);
+    for (uint32_t b = 0; b < s->blocks; b++)
+        assert_true(s->order[b]->sealed); /* none was opened for them */
     check_rows(s, jobs);
     for (unsigned n = 0; n < jobs; n++) {
         rec = job(n);
