@@ -14,7 +14,8 @@ from slurmjcd.client.times import format_span, format_time
 Job = dict[str, Any]
 Value = Callable[[Job], Any]
 
-DEFAULT: Final = "jobid,user,jobname,partition,nnodes,nodelist,state,exitcode,elapsed,end"
+# sacct -c's own, and what it lacks: the exit code and how long it took
+DEFAULT: Final = "jobid,uid,jobname,partition,nnodes,nodelist,state,end,exitcode,elapsed"
 BRIEF: Final = "jobid,state,exitcode"
 LONG: Final = (
     "jobid,jobidraw,user,group,account,jobname,partition,qos,nnodes,ncpus,nodelist,state,exitcode,derivedexitcode,"
@@ -80,6 +81,19 @@ def _planned(job: Job) -> str:
     return format_span(began - (job["eligible"] or job["submit"]))
 
 
+def _reason(job: Job) -> str:
+    """What it waited for last, which is sacct's Reason; it is imported for who asks."""
+    from slurmjcd.client.reasons import reason_name
+
+    return reason_name(job["extra"].get("state_reason_prev"))
+
+
+def _requested_memory(job: Job) -> str | None:
+    """mem of the TRES asked for, as sacct's ReqMem."""
+    parts = (part.partition("=") for part in (job["tres_req"] or "").split(","))
+    return next((value for name, _, value in parts if name == "mem"), None)
+
+
 def _state(job: Job) -> str:
     name = state_name(job["state"], job["extra"].get("state_flags"))
     by = job["extra"].get("cancelled_by")
@@ -92,6 +106,8 @@ _COLUMNS: Final[dict[str, tuple[int, Value]]] = {
     "AllocCPUS": (10, _field("cpu_count")),
     "AllocNodes": (10, _field("node_count")),
     "AllocTRES": (10, _field("tres_alloc")),
+    "ArrayJobID": (-12, _field("array_job_id")),
+    "ArrayTaskID": (11, _field("array_task_id")),
     "Cluster": (10, _field("cluster")),
     "Comment": (14, _extra("comment")),
     "Constraints": (19, _field("features")),
@@ -107,6 +123,8 @@ _COLUMNS: Final[dict[str, tuple[int, Value]]] = {
     "FailedNode": (10, _extra("failed_node")),
     "GID": (6, _field("gid")),
     "Group": (9, _field("group")),
+    "HetJobID": (-12, _field("het_job_id")),
+    "HetJobOffset": (12, _field("het_job_offset")),
     "JobID": (-12, job_id),
     "JobIDRaw": (-12, _field("job_id")),
     "JobName": (10, _field("name")),
@@ -121,7 +139,10 @@ _COLUMNS: Final[dict[str, tuple[int, Value]]] = {
     "Priority": (10, _field("priority")),
     "QOS": (10, _field("qos")),
     "QOSRAW": (6, _field("qos_id")),
+    "Reason": (22, _reason),
     "ReqCPUS": (8, _field("cpu_count")),
+    "ReqMem": (10, _requested_memory),
+    "ReqNodes": (8, _field("node_count")),
     "ReqTRES": (10, _field("tres_req")),
     "Reservation": (20, _field("reservation")),
     "Reserved": (10, _planned),
@@ -133,6 +154,7 @@ _COLUMNS: Final[dict[str, tuple[int, Value]]] = {
     "StdOut": (20, _extra("std_out")),
     "Submit": (19, _time("submit")),
     "SubmitLine": (20, _extra("submit_line")),
+    "Suspended": (10, lambda job: format_span(job["extra"].get("suspended", 0))),
     "SystemComment": (15, _extra("system_comment")),
     "Timelimit": (10, _time_limit),
     "TimelimitRaw": (10, _field("time_limit")),

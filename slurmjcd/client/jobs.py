@@ -32,33 +32,48 @@ _OPTIONS: list[tuple[tuple[str, ...], dict[str, Any]]] = [
     (("-N", "--nodelist"), {"metavar": "NODES", "help": "Ran on one of these nodes: n[1-3,7]."}),
     (("-i", "--nnodes"), {"metavar": "MIN[-MAX]", "help": "Number of nodes."}),
     (("-I", "--ncpus"), {"metavar": "MIN[-MAX]", "help": "Number of CPUs."}),
-    (("-q", "--qos"), {"metavar": "LIST", "help": "QOS, by name."}),
+    (("-k", "--timelimit-min"), {"metavar": "TIME", "help": "Time limit: this one, or with -K at least this."}),
+    (("-K", "--timelimit-max"), {"metavar": "TIME", "help": "Time limit, at most; needs -k."}),
+    (("-q", "--qos"), {"metavar": "LIST", "help": "QOS, by name or id."}),
     (("-W", "--wckeys"), {"metavar": "LIST", "help": "Wckeys."}),
-    (("-M", "--clusters"), {"metavar": "LIST", "help": "Clusters."}),
+    (("-R", "--reason"), {"metavar": "LIST", "help": "What they waited for: Priority,Resources."}),
+    (("-x", "--associations"), {"metavar": "LIST", "help": "Refused: only slurmdbd has associations."}),
+    (("-M", "--clusters", "--cluster"), {"metavar": "LIST", "help": "Clusters."}),
     (("-C", "--constraints"), {"metavar": "LIST", "help": "Features asked for."}),
     (("--name",), {"metavar": "LIST", "help": "Job names."}),
     (("-D", "--duplicates"), _FLAG | {"help": "Every run of a job, not only the latest."}),
     (("-X", "--allocations"), _FLAG | {"help": "As in sacct; there are no steps here anyway."}),
     (("-T", "--truncate"), _FLAG | {"help": "Cut start and end to the window."}),
-    (("-o", "--format"), {"metavar": "LIST", "help": "Columns, name%width, or +name for one more."}),
+    (("-o", "--format", "--fields"), {"metavar": "LIST", "help": "Columns, name%width, or +name for one more."}),
     (("-b", "--brief"), _FLAG | {"help": f"Columns {columns.BRIEF}."}),
     (("-l", "--long"), _FLAG | {"help": "Many columns."}),
-    (("-e", "--helpformat"), _FLAG | {"help": "List the columns."}),
+    (("-e", "--helpformat", "--help-fields"), _FLAG | {"help": "List the columns."}),
     (("-n", "--noheader"), _FLAG | {"help": "No header."}),
     (("-p", "--parsable"), _FLAG | {"help": "Fields end with |."}),
     (("-P", "--parsable2"), _FLAG | {"help": "Fields are separated by |."}),
     (("--delimiter",), {"metavar": "TEXT", "help": "Instead of |."}),
     (("--json", "as_json"), _FLAG | {"help": "One JSON document."}),
     (("--ndjson",), _FLAG | {"help": "One JSON object per line."}),
+    (("-c", "--completion"), _FLAG | {"hidden": True}),
+    (("-L", "--allclusters"), _FLAG | {"hidden": True}),
+    (("--federation",), _FLAG | {"hidden": True}),
+    (("--local",), _FLAG | {"hidden": True}),
+    (("--noconvert",), _FLAG | {"hidden": True}),
+    (("--use-local-uid",), _FLAG | {"hidden": True}),
     (("--strict",), _FLAG | {"help": "Exit with 5 when a job of -j isn't there."}),
     (("--lenient",), _FLAG | {"help": "Skip unknown columns with a warning."}),
 ]
 
 
+def _joined(_context: click.Context, _option: click.Parameter, given: tuple[str, ...]) -> str | None:
+    return ",".join(given) if given else None
+
+
 def add_options(command: Any) -> Any:
-    """Put the flags on a click command."""
+    """Put the flags on a click command. A list may be given in several, as with sacct."""
     for names, attributes in reversed(_OPTIONS):
-        command = click.option(*names, **attributes)(command)
+        several: dict[str, Any] = {"multiple": True, "callback": _joined} if attributes.get("metavar") == "LIST" else {}
+        command = click.option(*names, **attributes, **several)(command)
     return command
 
 
@@ -75,7 +90,7 @@ def jobs(connect: Any, /, **options: Any) -> None:
     selection = select(options)
     connection: Connection = connect()
     rows = _rows(connection, selection, options)
-    _say_window(selection, options, connection)
+    _say_window(selection)
     if options["as_json"] or options["ndjson"]:
         from slurmjcd.client import jsonform
 
@@ -98,6 +113,8 @@ def _refuse_contradictions(options: dict[str, Any]) -> None:
         raise click.UsageError("--delimiter needs -p or -P")
     if options["delimiter"] == "":
         raise click.UsageError("--delimiter must not be empty")
+    if options["associations"] is not None:
+        raise click.UsageError("only slurmdbd has associations: -A, -u, -W and -r select without it")
     if options["strict"] and not options["jobs"]:
         raise click.UsageError("--strict needs -j")
 
@@ -168,13 +185,14 @@ def _all_there(found: Iterable[columns.Job], asked: str) -> list[columns.Job]:
     return rows
 
 
-def _say_window(selection: Selection, options: dict[str, Any], connection: Connection) -> None:
-    if options["starttime"] or options["jobs"]:
+def _say_window(selection: Selection) -> None:
+    """On stderr, so that nobody takes a day's jobs for all there are. -j alone has no window."""
+    if not selection.start and selection.end is None:
         return
+    since = rfc3339(selection.start) if selection.start else "the beginning"
     until = rfc3339(selection.end) if selection.end is not None else "now"
-    click.echo(
-        f"slurmjc: jobs that ended from {rfc3339(selection.start)} until {until} (-S and -E change that)", err=True
-    )
+    default = "" if selection.chosen else " (-S and -E change that)"
+    click.echo(f"slurmjc: jobs that ended from {since} and were eligible before {until}{default}", err=True)
 
 
 def _meta(selection: Selection, connection: Connection) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 from slurmjcd.client.columns import Job, elapsed_s, job_id
+from slurmjcd.client.reasons import reason_name
 from slurmjcd.client.states import exit_status, state_name
 
 SCHEMA: Final = "slurmjc.jobs/1"
@@ -23,6 +24,7 @@ def job_object(job: Job) -> dict[str, Any]:
     """One job."""
     out: dict[str, Any] = {"id": job_id(job)}
     out.update((name, _text(job[name])) for name in _SAME.split())
+    out["reason"] = reason_name(job["extra"].get("state_reason_prev"))
     out["state"] = state_name(job["state"], job["extra"].get("state_flags"))
     for name in ("exit_code", "derived_exit_code"):
         status = exit_status(job[name])

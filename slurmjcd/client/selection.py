@@ -11,19 +11,25 @@ from typing import Any, Final
 import click
 
 from slurmjcd.client.states import state_number
-from slurmjcd.client.times import parse_time
+from slurmjcd.client.times import parse_minutes, parse_time
 
 Criteria = list[tuple[str, str]]
 _DAY_S: Final = 86400
+_JOBS: Final = 5000  # job ids in one criterion; several mean "or"
+_NO_LIMIT: Final = 2**32 - 2  # from here on, as the store sees UNLIMITED
 
 
 @dataclass(slots=True)
 class Selection:
-    """Which jobs: criteria, and the window they stand for (start 0: from the beginning; end None: until now)."""
+    """Which jobs: criteria, and the window they stand for (start 0: from the beginning; end None: until now).
+
+    `chosen` says that somebody asked for this window.
+    """
 
     criteria: Criteria = field(default_factory=list)
     start: int = 0
     end: int | None = None
+    chosen: bool = True
 
 
 def select(options: dict[str, Any]) -> Selection:
@@ -31,21 +37,26 @@ def select(options: dict[str, Any]) -> Selection:
     selection = Selection()
     add = selection.criteria
     _window(options, selection)
-    if options["jobs"]:
-        add.append(("job", ",".join(_words(options["jobs"]))))
+    words = _words(options["jobs"])
+    add.extend(("job", ",".join(words[at : at + _JOBS])) for at in range(0, len(words), _JOBS))
     _people(options, add)
     for option, criterion in (
-        ("accounts", "account"), ("partition", "partition"), ("qos", "qos"), ("wckeys", "wckey"),
-        ("clusters", "cluster"), ("name", "name"), ("constraints", "constraint"),
+        ("accounts", "account"), ("partition", "partition"), ("wckeys", "wckey"), ("clusters", "cluster"),
+        ("name", "name"), ("constraints", "constraint"),
     ):  # fmt: skip
         add.extend((criterion, word) for word in _words(options[option]))
+    add.extend(_qos(_words(options["qos"])))
     if options["nodelist"]:
         add.append(("node", options["nodelist"]))
+    if options["reason"]:
+        add.append(("reason", _reasons(options["reason"])))
     if options["state"]:
         add.append(("state", ",".join(str(_state(word)) for word in _words(options["state"]))))
     for option, criterion in (("nnodes", "nodes_count"), ("ncpus", "cpus_count")):
         if options[option]:
             add.append((criterion, _range(option, options[option])))
+    if options["timelimit_min"] or options["timelimit_max"]:
+        add.append(("time_limit", _limits(options["timelimit_min"], options["timelimit_max"])))
     return selection
 
 
@@ -69,6 +80,7 @@ def _window(options: dict[str, Any], selection: Selection) -> None:
             selection.start = parse_time(options["starttime"], now)
         elif not options["jobs"]:
             selection.start = now - _DAY_S
+            selection.chosen = False
         if options["endtime"]:
             selection.end = parse_time(options["endtime"], now)
     except ValueError as exc:
@@ -129,3 +141,37 @@ def _range(option: str, text: str) -> str:
     if not low.isdigit() or (dash and high and not high.isdigit()) or (high and int(high) < int(low)):
         raise click.UsageError(f"--{option} takes a number or min-max, not '{text}'")
     return text
+
+
+def _reasons(text: str) -> str:
+    from slurmjcd.client.reasons import reason_number
+
+    try:
+        return ",".join(str(reason_number(word)) for word in _words(text))
+    except ValueError as exc:
+        raise click.UsageError(str(exc)) from exc
+
+
+def _limits(least: str | None, most: str | None) -> str:
+    """As sacct has it: a minimum alone is meant exactly, a maximum needs a minimum."""
+    if least is None:
+        raise click.UsageError("--timelimit-max needs --timelimit-min")
+    try:
+        low, high = parse_minutes(least), parse_minutes(most) if most else 0
+    except ValueError as exc:
+        raise click.UsageError(str(exc)) from exc
+    if low is None:
+        return f"{_NO_LIMIT}-"
+    if high is None:
+        return f"{low}-"
+    if most and high < low:
+        raise click.UsageError(f"--timelimit-max ({most}) is less than --timelimit-min ({least})")
+    return f"{low}-{high}" if most else str(low)
+
+
+def _qos(words: list[str]) -> Criteria:
+    """Names or ids: two criteria, of which a job would have to meet both."""
+    names = {"qos_id" if word.isdigit() else "qos" for word in words}
+    if len(names) > 1:
+        raise click.UsageError("--qos takes names or ids, not both")
+    return [(name, word) for name in names for word in words]

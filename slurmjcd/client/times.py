@@ -14,6 +14,7 @@ _RELATIVE: Final = re.compile(r"now(?:([+-])(\d{1,10})([a-z]*))?", re.IGNORECASE
 _CLOCK: Final = re.compile(r"(\d{1,2}):(\d{2})(?::(\d{2}))?\s*(am|pm)?", re.IGNORECASE)
 _ISO: Final = re.compile(r"(\d{4})-(\d{1,2})-(\d{1,2})(?:[T ](.+))?", re.IGNORECASE)
 _SHORT: Final = re.compile(r"(\d{2})(?:[./]?(\d{2}))(?:[./]?(\d{2}))?(?:-(.+))?")
+_LIMIT: Final = re.compile(r"(?:(\d{1,7})-)?(\d{1,9})(?::(\d{1,3}))?(?::(\d{1,3}))?")
 _EPOCH: Final = re.compile(r"(?:uts)?(\d{9,11})", re.IGNORECASE)
 
 FORMATS: Final = (
@@ -115,3 +116,23 @@ def format_span(seconds: int) -> str:
     days, rest = divmod(max(seconds, 0), _DAY_S)
     clock = f"{rest // 3600:02}:{rest // 60 % 60:02}:{rest % 60:02}"
     return f"{days}-{clock}" if days else clock
+
+
+def parse_minutes(text: str) -> int | None:
+    """A time limit in minutes, None for UNLIMITED: min, min:sec, h:min:sec, days-h, days-h:min, days-h:min:sec.
+
+    Raises:
+        ValueError: not one of these.
+    """
+    plain = text.strip().lower()
+    if plain in ("unlimited", "infinite", "-1"):
+        return None
+    match = _LIMIT.fullmatch(plain)
+    if match is None:
+        raise ValueError(f"'{text}' is no time limit, expected [days-]hours:minutes:seconds, minutes or UNLIMITED")
+    days, parts = match[1], [int(part) for part in match.groups()[1:] if part is not None]
+    if days is None and len(parts) < 3:
+        parts.insert(0, 0)  # minutes come first, hours only with days or seconds
+    hours, minutes, seconds = (*parts, 0, 0)[:3]
+    total_s = int(days or 0) * _DAY_S + hours * 3600 + minutes * 60 + seconds
+    return -(-total_s // 60)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import subprocess
 import time
@@ -16,7 +17,7 @@ from typing import Any
 import pytest
 
 from tests.harness import Daemon, RedisServer, run_dir
-from tests.harness.paths import program
+from tests.harness.paths import ROOT, program
 from tests.slurmjcd.jobs import job
 
 NOW = int(time.time())
@@ -45,8 +46,28 @@ def run(*args: str, **env: str) -> subprocess.CompletedProcess[str]:
 
 
 JOBS: list[dict[str, Any]] = [
-    {"job_id": 100, "uid": 0, "user": "root", "state": 3, "end": NOW - 600, "name": "good"},
-    {"job_id": 101, "uid": 1, "user": "daemon", "state": 5, "exit_code": 3 << 8, "end": NOW - 500, "name": "bad|one"},
+    {
+        "job_id": 100,
+        "uid": 0,
+        "user": "root",
+        "state": 3,
+        "end": NOW - 600,
+        "name": "good",
+        "extra": {"state_reason_prev": 2},
+    },
+    {
+        "job_id": 101,
+        "uid": 1,
+        "user": "daemon",
+        "state": 5,
+        "exit_code": 3 << 8,
+        "end": NOW - 500,
+        "name": "bad|one",
+        "time_limit": "UNLIMITED",
+        "qos": "high",
+        "qos_id": 7,
+        "extra": {"state_reason_prev": 3, "suspended": 10},
+    },
     {
         "job_id": 102,
         "state": 6,
@@ -55,6 +76,7 @@ JOBS: list[dict[str, Any]] = [
         "nodes": "n[3-5]",
         "node_count": 3,
         "cpu_count": 12,
+        "time_limit": 120,
     },
     {"job_id": 103, "array_job_id": 103, "array_task_id": 1, "end": NOW - 300, "account": "chem"},
     {"job_id": 104, "array_job_id": 103, "array_task_id": 2, "end": NOW - 290, "account": "chem"},
@@ -126,17 +148,44 @@ def made(**fields: Any) -> dict[str, Any]:
         (["-a", "--name", "good"], ["100"]),
         (["-a", "-W", "none"], []),
         (["-a", "-g", "100", "-r", "gpu"], ["102"]),
+        (["-a", "-k", "2:00:00"], ["102"]),
+        (["-a", "-k", "2:00:00", "-K", "3:00:00"], ["102"]),
+        (["-a", "-k", "61", "-K", "UNLIMITED"], ["101", "102"]),
+        (["-a", "-k", "UNLIMITED"], ["101"]),
+        (["-a", "-k", "2-0"], []),
+        (["-a", "-R", "Resources,dependency"], ["100", "101"]),
+        (["-a", "--reason", "PartitionDown"], []),
+        (["-a", "-q", "1,2", "-r", "gpu"], ["102"]),
+        (["-a", "-q", "high"], ["101"]),
+        (["-acL", "--noconvert", "--federation", "-r", "gpu"], ["102"]),
+        (["-j", "100", "-j", "50,101"], ["50", "100", "101"]),
     ],
 )
 def test_flags_select_as_saccts_do(site: Site, flags: list[str], ids: list[str]) -> None:
     assert site.ids(*flags) == ids
 
 
-def test_the_window_is_told_on_stderr_when_none_was_given(site: Site) -> None:
-    done = site.run("jobs", "-a", "-P")
-    assert done.stderr.startswith("slurmjc: jobs that ended from 2")
-    assert "until now (-S and -E change that)" in done.stderr
-    assert site.run("jobs", "-a", "-S", "now-1day").stderr == ""
+def test_a_hundred_thousand_ids(site: Site) -> None:
+    """More than one word of a command line can hold."""
+    ids = [str(n) for n in range(1, 100_001)]
+    lists = [word for at in range(0, len(ids), 15_000) for word in ("-j", ",".join(ids[at : at + 15_000]))]
+    assert site.ids(*lists) == ["50", "100", "101", "102", "103_1", "103_2", "105+0", "105+1", "107", "51"]
+
+
+def test_the_window_is_told_on_stderr(site: Site) -> None:
+    """The one that was used, whoever chose it; ids alone have none."""
+    default = site.run("jobs", "-a", "-P").stderr
+    assert re.fullmatch(
+        r"slurmjc: jobs that ended from \S+\+00:00 and were eligible before now \(-S and -E change that\)\n", default
+    )
+    chosen = site.run("jobs", "-a", "-S", "2026-01-01", "-E", "2026-01-02T12:00")
+    assert chosen.stderr == (
+        "slurmjc: jobs that ended from 2026-01-01T00:00:00+00:00 and were eligible before 2026-01-02T12:00:00+00:00\n"
+    )
+    assert (
+        "from the beginning and were eligible before 2026-01-02"
+        in site.run("jobs", "-j", "1", "-E", "2026-01-02").stderr
+    )
     assert site.run("jobs", "-j", "100").stderr == ""
 
 
@@ -149,6 +198,18 @@ def test_a_table_has_saccts_form(site: Site) -> None:
     )
     assert site.run("jobs", "-bn", "-j", "101").stdout.split() == ["101", "FAILED", "3:0"]
     assert site.run("jobs", "-j", "101", SACCT_FORMAT="jobid%3").stdout == "Job\n---\n101\n"
+
+
+def test_columns_that_sacct_has_nothing_for(site: Site) -> None:
+    done = site.run(
+        "jobs", "-j", "101,103_2", "-nP", "-o", "jobid,arrayjobid,reason,reqmem,suspended,alloctres,workdir"
+    )
+    assert done.stdout.splitlines() == [
+        "101||Resources|4G|00:00:10|cpu=4,mem=4G,node=1|/home/ada",
+        "103_2|103|None|4G|00:00:00|cpu=4,mem=4G,node=1|/home/ada",
+    ]
+    plus = site.run("jobs", "-j", "101", "-P", "--format=+qos,reqtres").stdout.splitlines()[0]
+    assert plus == "JobID|UID|JobName|Partition|NNodes|NodeList|State|End|ExitCode|Elapsed|QOS|ReqTRES"
 
 
 def test_parsable_output_escapes_its_delimiter(site: Site) -> None:
@@ -170,11 +231,28 @@ def test_json_has_the_schema(site: Site) -> None:
     assert document["meta"]["sees"] == "all"
     assert document["meta"]["window"]["start"] is None
     first, second = document["jobs"]
-    assert first["state"] == "FAILED"
+    assert (first["state"], first["reason"]) == ("FAILED", "Resources")
     assert first["exit_code"] == {"code": 3, "signal": 0}
-    assert (first["elapsed_s"], first["time_limit_s"], first["wckey"]) == (60, 3600, None)
+    assert (first["elapsed_s"], first["time_limit_s"], first["time_limit_kind"]) == (50, None, "unlimited")
     assert second["id"] == "103_1"
     assert json.loads(site.run("jobs", "--json", "-j", "999").stdout)["jobs"] == []
+
+
+def test_the_schema_is_the_documented_one(site: Site) -> None:
+    """Key by key: what a program reads in docs/slurmjc.md is what it gets."""
+    document = json.loads(site.run("jobs", "--json", "-aD").stdout)
+    kinds = {"integer": int, "string": str, "boolean": bool, "array": list, "object": dict, "null": type(None)}
+    rows = re.findall(r"^\| (`[^|]*`) \| ([a-z ,]+) \|", (ROOT / "docs/slurmjc.md").read_text(), re.MULTILINE)
+    types = {key: types for keys, types in rows for key in re.findall(r"`([^`]+)`", keys)}
+    described = {key for key in types if "." not in key} - {"schema", "jobs"}
+    for job_object in document["jobs"]:
+        assert set(job_object) == described
+        for key, value in job_object.items():
+            allowed = tuple(kinds[word] for word in types[key].split(" or "))
+            assert isinstance(value, allowed), f"{key}: {value!r} is not {types[key]}"
+    assert set(document) == {"schema", "meta", "jobs"}
+    assert {f"meta.{key}" for key in document["meta"]} == {"meta.window", "meta.server", "meta.sees", "meta.truncated"}
+    assert {key for key in types if key.startswith("meta.window.")} == {"meta.window.start", "meta.window.end"}
 
 
 def test_ndjson_is_one_object_per_line(site: Site) -> None:
@@ -203,6 +281,13 @@ def test_show_prints_every_run(site: Site) -> None:
         (["jobs", "-i", "5-2"], 2, "--nnodes takes a number or min-max"),
         (["jobs", "--json", "--ndjson"], 2, "exclude each other"),
         (["jobs", "--delimiter", ";"], 2, "--delimiter needs -p or -P"),
+        (["jobs", "-x", "7"], 2, "only slurmdbd has associations"),
+        (["jobs", "-K", "10"], 2, "--timelimit-max needs --timelimit-min"),
+        (["jobs", "-k", "10", "-K", "5"], 2, "--timelimit-max (5) is less than --timelimit-min (10)"),
+        (["jobs", "-k", "soon"], 2, "'soon' is no time limit, expected [days-]hours"),
+        (["jobs", "-q", "1,high"], 2, "--qos takes names or ids, not both"),
+        (["jobs", "-R", "Bored"], 2, "unknown reason 'Bored'"),
+        (["jobs", "-N", "n[1"], 1, "criterion 'node': a bracket in a node list is not closed"),
         (["jobs", "--strict"], 2, "--strict needs -j"),
         (["jobs", "-u", "nosuchuser,5"], 2, "there is no user 'nosuchuser' on this machine"),
         (["jobs", "-j", "100,999", "--strict"], 5, "job 999 isn't there"),
@@ -252,7 +337,7 @@ def test_a_store_that_is_away_is_status_3(
 
 
 def test_a_reader_that_goes_away_ends_it_quietly(site: Site) -> None:
-    command = f"{program('slurmjc')} jobs -aD -S now-1day --ndjson | head -1"
+    command = f"{program('slurmjc')} jobs -D -j 100,101,102 --ndjson | head -1"
     done = subprocess.run(
         ["bash", "-c", command], capture_output=True, text=True, timeout=60, check=False,
         env=os.environ | {"SLURMJC_SOCKET": str(site.daemon.query_socket)},

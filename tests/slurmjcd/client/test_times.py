@@ -139,3 +139,20 @@ def test_times_are_printed_locally_and_with_offset(now: int) -> None:
     assert times.format_time(now, "relative") == "2026-03-18T14:30:15"
     assert times.rfc3339(now).startswith("2026-03-18T14:30:15")
     assert times.rfc3339(now)[-6] in "+-"
+
+
+@pytest.mark.parametrize(
+    ("text", "minutes"),
+    [
+        ("10", 10), ("10:30", 11), ("1:00:00", 60), ("1-0", 1440), ("2-12:30", 3630), ("1-1:1:1", 1502), ("0", 0),
+        ("UNLIMITED", None), ("infinite", None),
+    ],
+)  # fmt: skip
+def test_a_time_limit_in_minutes_seconds_rounded_up(text: str, minutes: int | None) -> None:
+    assert times.parse_minutes(text) == minutes
+
+
+@pytest.mark.parametrize("text", ["", "soon", "1:2:3:4", "-5", "1-", "1.5", "9" * 20])
+def test_what_is_no_time_limit_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="is no time limit, expected"):
+        times.parse_minutes(text)
