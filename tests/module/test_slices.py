@@ -114,8 +114,9 @@ def fetched(big: Store) -> list[bytes] | None:
         return None
 
 
-def test_rows_change_between_pages(store: Store) -> None:
+def test_rows_change_between_pages(big: Store) -> None:
     """What a page has unpacked of a block is of no use to the next: the block may be packed by then."""
+    store = Store(big.client, "pages")
     jobs = [job(i, NOON + i, work_dir=f"/home/alice/{i * 7919}", gid=7 + (i > 500)) for i in range(1, 8001)]
     store.put(*jobs[:500])
     assert store.call("MATCH", "p") is not None
