@@ -63,6 +63,7 @@ static void _connect(struct sender *sender)
 {
 	struct resp *conn = &sender->conn;
 
+	conn->daemon_user = sender->config.params.daemon_user;
 	if (!resp_open(conn, sender->config.params.ingest_path)) {
 		delivery_down(sender, conn->why);
 		return;

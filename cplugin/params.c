@@ -85,6 +85,19 @@ static void _set_ring_dir(struct params *params, const char *value,
 		 value);
 }
 
+static void _set_user(struct params *params, const char *value, size_t len)
+{
+	char shown[SHOWN + 1];
+
+	if (!len || (len >= sizeof(params->daemon_user))) {
+		plog_error("JobCompParams: daemon_user=%s is no user's name or uid, using %s",
+			   _shown(shown, value, len), params->daemon_user);
+		return;
+	}
+	snprintf(params->daemon_user, sizeof(params->daemon_user), "%.*s",
+		 (int) len, value);
+}
+
 /* True when key, key_len characters long, is name. */
 static bool _is(const char *key, size_t key_len, const char *name)
 {
@@ -110,13 +123,15 @@ static void _set_option(struct params *params, const char *option, size_t len)
 	else if (equals && _is(option, key_len, "timeout"))
 		_set_number(&params->timeout_s, "timeout", value, value_len,
 			    1, 3600);
+	else if (equals && _is(option, key_len, "daemon_user"))
+		_set_user(params, value, value_len);
 	else if (!equals && _is(option, key_len, "store_script"))
 		params->store_script = true;
 	else if (!equals && (_is(option, key_len, "enable_job_finish") ||
 			     _is(option, key_len, "enable_job_start")))
 		; /* Slurm's own, from 25.05 on */
 	else
-		plog_error("JobCompParams: unknown option %s, expected ring_dir=, ring_mib=, spill_mib=, timeout= or store_script",
+		plog_error("JobCompParams: unknown option %s, expected ring_dir=, ring_mib=, spill_mib=, timeout=, daemon_user= or store_script",
 			   _shown(shown, option, len));
 }
 
@@ -127,6 +142,7 @@ extern void params_parse(struct params *params, const char *loc,
 		.ring_mib = 32,
 		.spill_mib = 1024,
 		.timeout_s = 10,
+		.daemon_user = PARAMS_DEFAULT_USER,
 	};
 	_set_loc(params, loc);
 	while (options && *options) {

@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #define PARAMS_DEFAULT_LOC "/run/slurmjcd"
+#define PARAMS_DEFAULT_USER "slurmjcd"
 #define PARAMS_PATH_BYTES 108 /* of sockaddr_un.sun_path */
 
 /*
@@ -18,12 +19,16 @@
  *                    MiB (0: nothing is), default 1024
  *   timeout=N        seconds that sacct waits for the daemon, 1 to 3600,
  *                    default 10
+ *   daemon_user=NAME user or uid that slurmjcd runs as, default slurmjcd; a
+ *                    socket that neither it nor root listens on is not spoken
+ *                    to
  *   store_script     put the job script into the record
  */
 struct params {
 	char ingest_path[PARAMS_PATH_BYTES];
 	char query_path[PARAMS_PATH_BYTES];
 	char ring_dir[200]; /* "": choose one */
+	char daemon_user[64];
 	uint32_t ring_mib;
 	uint32_t spill_mib;
 	uint32_t timeout_s;

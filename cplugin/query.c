@@ -239,18 +239,13 @@ static bool _ask(struct query *query)
 
 /* ---- the conversation ---- */
 
-/* A daemon that does not accept at the moment is given a moment. */
+/* A daemon that does not accept at the moment is given some time. */
 static bool _connect(struct query *query)
 {
-	int64_t until = plog_now_ms() + 2000;
-	static const struct timespec pause = { .tv_nsec = 20000000 };
-
-	while (!resp_open(&query->conn, query->params->query_path)) {
-		if ((errno != EAGAIN) || (plog_now_ms() > until))
-			return _fail(query, "%s", query->conn.why);
-		nanosleep(&pause, NULL);
-	}
-	return true;
+	query->conn.daemon_user = query->params->daemon_user;
+	query->conn.connect_ms = (int) query->params->timeout_s * 1000;
+	return resp_open(&query->conn, query->params->query_path) ||
+	       _fail(query, "%s", query->conn.why);
 }
 
 static bool _hello(struct query *query)

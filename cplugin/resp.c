@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include <errno.h>
+#include <fcntl.h>
+#include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -73,9 +76,72 @@ static void _choose_objects(struct resp *conn)
 	conn->reader->fn = &small_objects;
 }
 
+/* Sets how long connect() may wait for room; the kernel has a queue. */
+static void _wait_in_line(struct resp *conn)
+{
+	struct timeval tv = {
+		.tv_sec = conn->connect_ms / 1000,
+		.tv_usec = conn->connect_ms % 1000 * 1000,
+	};
+
+	if (conn->connect_ms)
+		(void) setsockopt(conn->fd, SOL_SOCKET, SO_SNDTIMEO, &tv,
+				  sizeof(tv));
+}
+
+static bool _never_block(struct resp *conn)
+{
+	int flags = fcntl(conn->fd, F_GETFL);
+
+	if ((flags >= 0) && !fcntl(conn->fd, F_SETFL, flags | O_NONBLOCK))
+		return true;
+	return _fail(conn, "can't make the socket non-blocking", errno);
+}
+
+/* The uid of a user given by name or number. */
+static bool _uid_of(const char *user, uid_t *uid)
+{
+	struct passwd entry, *found = NULL;
+	char buffer[4096], *end;
+	unsigned long number = strtoul(user, &end, 10);
+
+	if (*user && !*end) {
+		*uid = (uid_t) number;
+		return true;
+	}
+	if (getpwnam_r(user, &entry, buffer, sizeof(buffer), &found) || !found)
+		return false;
+	*uid = found->pw_uid;
+	return true;
+}
+
+/*
+ * Who listens: the kernel's note of who called listen(), which is root where
+ * systemd made the socket.
+ */
+static bool _is_the_daemons(struct resp *conn)
+{
+	struct ucred peer;
+	socklen_t len = sizeof(peer);
+	uid_t uid;
+
+	if (!conn->daemon_user)
+		return true;
+	if (getsockopt(conn->fd, SOL_SOCKET, SO_PEERCRED, &peer, &len))
+		return _fail(conn, "can't tell who listens", errno);
+	if (!peer.uid || (_uid_of(conn->daemon_user, &uid) &&
+			  (peer.uid == uid)))
+		return true;
+	snprintf(conn->why, sizeof(conn->why),
+		 "uid %u listens there, which is neither root nor %s: set daemon_user= in JobCompParams if that is the daemon's",
+		 (unsigned) peer.uid, conn->daemon_user);
+	return false;
+}
+
 extern bool resp_open(struct resp *conn, const char *path)
 {
 	struct sockaddr_un addr = { .sun_family = AF_UNIX };
+	int error;
 
 	resp_close(conn);
 	snprintf(addr.sun_path, sizeof(addr.sun_path), "%s", path);
@@ -84,13 +150,17 @@ extern bool resp_open(struct resp *conn, const char *path)
 		conn->reader->maxbuf = 0; /* keep the buffer between reads */
 		_choose_objects(conn);
 	}
-	conn->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK,
-			  0);
+	conn->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC |
+			  (conn->connect_ms ? 0 : SOCK_NONBLOCK), 0);
+	if (conn->fd >= 0)
+		_wait_in_line(conn);
 	if (!conn->reader || (conn->fd < 0)) {
 		_fail(conn, "can't make a socket", errno);
 	} else if (!connect(conn->fd, (struct sockaddr *) &addr,
 			    sizeof(addr))) {
-		return true;
+		if (_is_the_daemons(conn) && _never_block(conn))
+			return true;
+		errno = EACCES;
 	} else {
 		/*
 		 * A Unix socket is connected at once or not at all; EAGAIN is
@@ -98,7 +168,9 @@ extern bool resp_open(struct resp *conn, const char *path)
 		 */
 		_fail(conn, "can't connect", errno);
 	}
+	error = errno;
 	resp_close(conn);
+	errno = error;
 	return false;
 }
 

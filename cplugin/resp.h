@@ -21,6 +21,9 @@ struct resp {
 	/* builds replies out of what the reader finds; NULL: redisReply */
 	redisReplyObjectFunctions *objects;
 	void *privdata; /* for objects */
+	const char *daemon_user; /* who may serve the socket besides root, by
+				  * name or uid; NULL: anybody */
+	int connect_ms; /* wait so long where the backlog is full; 0: don't */
 	uint8_t *out;
 	size_t out_size;
 	size_t out_len;
@@ -31,7 +34,11 @@ struct resp {
 extern void resp_init(struct resp *conn, size_t reply_max);
 extern void resp_fini(struct resp *conn);
 
-/* Starts to connect. False with conn->why when that failed at once. */
+/*
+ * Connects, and sees that root or daemon_user listens there: whoever took the
+ * socket's place would be told what the daemon is told, and believed. False
+ * with conn->why and errno when that failed.
+ */
 extern bool resp_open(struct resp *conn, const char *path);
 extern void resp_close(struct resp *conn);
 

@@ -63,6 +63,31 @@ def test_names_are_put_in_where_slurm_has_none(site: Site) -> None:
         pwd.getpwuid(record[7])
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can listen as somebody else")
+@pytest.mark.parametrize(
+    ("params", "trusted"), [("", False), (",daemon_user=64103", True), (",daemon_user=root", False)]
+)
+def test_who_listens_is_root_or_the_daemons_user(site: Site, params: str, trusted: bool) -> None:
+    """Somebody who got hold of the socket's path is told nothing, and what they would acknowledge is kept."""
+    squatter = site.daemon()
+    squatter.path.parent.chmod(0o777)
+    os.seteuid(64103)
+    try:
+        squatter.start()
+    finally:
+        os.seteuid(0)
+    driver = site.driver(params=f"ring_mib=1{params}")
+    driver.call(10)
+    if trusted:
+        settle(site, squatter)
+        return
+    wait_until(lambda: "uid 64103 listens there, which is neither root nor" in driver.log(), what="the refusal")
+    squatter.stop()
+    assert squatter.requests == []
+    squatter.path.unlink(missing_ok=True)
+    settle(site, site.daemon().start())
+
+
 def test_daemon_that_comes_late_gets_everything(site: Site) -> None:
     daemon = site.daemon()
     driver = site.driver()

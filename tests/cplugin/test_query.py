@@ -377,3 +377,21 @@ def test_bad_settings_are_said_on_stderr_and_do_no_harm(sacct: Sacct) -> None:
     done = sacct.run("-nP", "-o", "jobid")
     assert (done.returncode, done.stdout) == (0, "1001\n")
     assert "unknown option bogus=1" in done.stderr
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can listen as somebody else")
+def test_rows_of_somebody_who_took_the_sockets_place_are_not_shown(sacct: Sacct) -> None:
+    sacct.daemon.stop()
+    sacct.daemon.path.unlink(missing_ok=True)
+    sacct.sockets.chmod(0o777)
+    os.seteuid(64103)
+    try:
+        sacct.daemon.start()
+    finally:
+        os.seteuid(0)
+    sacct.pages = [array([record()])]
+    done = sacct.run("-X", "-n")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "uid 64103 listens there, which is neither root nor slurmjcd" in done.stderr
+    sacct.params = "daemon_user=64103"
+    assert "1001" in sacct.run("-X", "-n").stdout

@@ -19,6 +19,7 @@ static void _are_defaults(void)
 	assert_int_equal(params.ring_mib, 32);
 	assert_int_equal(params.spill_mib, 1024);
 	assert_int_equal(params.timeout_s, 10);
+	assert_string_equal(params.daemon_user, "slurmjcd");
 	assert_false(params.store_script);
 }
 
@@ -100,6 +101,17 @@ static void test_a_bad_option_leaves_its_neighbours_alone(void **state)
 	assert_int_equal(params.timeout_s, 5);
 }
 
+static void test_a_user_that_is_none_is_told(void **state)
+{
+	(void) state;
+	_parse(NULL, "daemon_user=");
+	assert_int_equal(test_log_lines, 1);
+	assert_non_null(strstr(test_log, "no user's name or uid"));
+	_are_defaults();
+	_parse(NULL, "daemon_user=jc,ring_mib=4");
+	assert_string_equal(params.daemon_user, "jc");
+}
+
 static void test_a_bad_location_says_what_would_be_right(void **state)
 {
 	(void) state;
@@ -136,6 +148,7 @@ int main(void)
 		TEST(test_the_longest_directory_fits_its_socket),
 		TEST(test_nonsense_is_one_line_and_the_default),
 		TEST(test_a_bad_option_leaves_its_neighbours_alone),
+		TEST(test_a_user_that_is_none_is_told),
 		TEST(test_a_bad_location_says_what_would_be_right),
 		TEST(test_a_line_of_64_kib_is_survived),
 	};
