@@ -266,6 +266,7 @@ static bool _put_batch(struct sender *sender, struct source *source)
 	     resp_put_number(conn, source_wire_seq(source, &sender->send)) &&
 	     resp_put_text(conn, "RECORDS");
 	cursor = sender->send;
+	cursor.at.whole_to = end.at.seq; /* counting them has shown it */
 	for (uint32_t i = 0; ok && (i < count); i++) {
 		struct ring_rec_head head;
 		const uint8_t *payload;

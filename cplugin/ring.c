@@ -125,16 +125,21 @@ extern struct ring_cursor ring_first(const struct ring *ring)
 	};
 }
 
+extern bool ring_rec_fits(const struct ring_rec_head *head,
+			  const uint8_t *payload, uint64_t room)
+{
+	/* numbers start at 1, and the one behind them must be a number too */
+	return (room >= sizeof(*head)) && (head->magic == RING_RECORD_MAGIC) &&
+	       head->seq && (head->seq != UINT64_MAX) &&
+	       (head->len <= room - sizeof(*head)) &&
+	       (payload == (const uint8_t *) (head + 1));
+}
+
 extern bool ring_rec_valid(const struct ring_rec_head *head,
 			   const uint8_t *payload, uint64_t room)
 {
-	/* numbers start at 1, and the one behind them must be a number too */
-	if ((room < sizeof(*head)) || (head->magic != RING_RECORD_MAGIC) ||
-	    !head->seq || (head->seq == UINT64_MAX) ||
-	    (head->len > room - sizeof(*head)) ||
-	    (payload != (const uint8_t *) (head + 1)))
-		return false;
-	return head->crc == _record_crc(head);
+	return ring_rec_fits(head, payload, room) &&
+	       (head->crc == _record_crc(head));
 }
 
 /*
@@ -193,8 +198,9 @@ extern enum ring_read_result ring_read(struct ring *ring,
 	room = ring->size - cursor->pos % ring->size;
 	if (room > head_pos - cursor->pos)
 		room = head_pos - cursor->pos;
-	if (!ring_rec_valid(at, (const uint8_t *) (at + 1), room) ||
-	    (at->seq != cursor->seq))
+	if (!ring_rec_fits(at, (const uint8_t *) (at + 1), room) ||
+	    (at->seq != cursor->seq) ||
+	    ((at->seq >= cursor->whole_to) && (at->crc != _record_crc(at))))
 		return _skip_damage(ring, cursor, head_pos);
 
 	*head = *at;

@@ -161,6 +161,9 @@ extern void ring_drop(struct ring *ring, uint32_t job_id);
 struct ring_cursor {
 	uint64_t pos;
 	uint64_t seq; /* the record expected at pos */
+	/* records before this number are known to be whole: their sums are
+	 * not computed once more */
+	uint64_t whole_to;
 };
 
 enum ring_read_result {
@@ -190,7 +193,11 @@ extern void ring_save_tail(struct ring *ring);
 /* Bytes between the ends. */
 extern uint64_t ring_used(const struct ring *ring);
 
-/* True when the bytes at head hold a whole record of at most room bytes. */
+/* True when what is at head looks like a record of at most room bytes. */
+extern bool ring_rec_fits(const struct ring_rec_head *head,
+			  const uint8_t *payload, uint64_t room);
+
+/* ... and its sum says that it is whole. */
 extern bool ring_rec_valid(const struct ring_rec_head *head,
 			   const uint8_t *payload, uint64_t room);
 

@@ -106,14 +106,16 @@ static bool _fill_window(struct spill *spill, uint64_t pos)
 	return n > 0;
 }
 
-/* The record at pos, or NULL when there is no whole one. */
+/* The record at pos, or NULL when there is no whole one. Those before whole_to
+ * are known to be. */
 static const struct ring_rec_head *_record_at(struct spill *spill,
-					      uint64_t pos)
+					      uint64_t pos, uint64_t whole_to)
 {
 	const struct ring_rec_head *head;
 
 	for (int tries = 0; tries < 2; tries++) {
 		size_t skip = (size_t) (pos - spill->window_pos);
+		const uint8_t *payload;
 		size_t left;
 
 		if ((pos >= spill->window_pos) &&
@@ -123,9 +125,11 @@ static const struct ring_rec_head *_record_at(struct spill *spill,
 				(spill->window + skip);
 			if (head->len > RECORD_MAX)
 				return NULL;
+			payload = (const uint8_t *) (head + 1);
 			if (ring_rec_bytes(head->len) <= left)
-				return ring_rec_valid(head,
-					(const uint8_t *) (head + 1), left) ?
+				return ((head->seq < whole_to) ?
+					ring_rec_fits(head, payload, left) :
+					ring_rec_valid(head, payload, left)) ?
 					head : NULL;
 		}
 		if (tries || !_fill_window(spill, pos))
@@ -143,7 +147,7 @@ extern enum ring_read_result spill_read(struct spill *spill,
 
 	if (cursor->pos >= spill->end.pos)
 		return RING_EMPTY;
-	at = _record_at(spill, cursor->pos);
+	at = _record_at(spill, cursor->pos, cursor->whole_to);
 	if (at && (at->seq == cursor->seq)) {
 		*head = *at;
 		*payload = (const uint8_t *) (at + 1);
@@ -153,7 +157,7 @@ extern enum ring_read_result spill_read(struct spill *spill,
 	}
 	for (cursor->pos += RING_ALIGN; cursor->pos < spill->end.pos;
 	     cursor->pos += RING_ALIGN) {
-		at = _record_at(spill, cursor->pos);
+		at = _record_at(spill, cursor->pos, 0);
 		if (at && (at->seq >= cursor->seq)) {
 			cursor->seq = at->seq;
 			return RING_HOLE;
@@ -170,7 +174,7 @@ static void _find_records(struct spill *spill, uint64_t file_bytes)
 
 	spill->first = spill->end = (struct ring_cursor) { .pos = pos };
 	while (pos + sizeof(struct ring_rec_head) <= file_bytes) {
-		const struct ring_rec_head *head = _record_at(spill, pos);
+		const struct ring_rec_head *head = _record_at(spill, pos, 0);
 
 		if (!head || (spill->records && (head->seq < spill->end.seq))) {
 			pos += RING_ALIGN;

@@ -142,7 +142,8 @@ static void test_only_an_empty_ring_changes_its_size(void **state)
 				   why, sizeof(why)), RING_OPENED);
 	assert_int_equal(ring->size, SIZE);
 	assert_int_equal(_read_all(ring, 1), 1);
-	ring_free(ring, &(struct ring_cursor) { ring->head.pos, 2 });
+	ring_free(ring, &(struct ring_cursor) { .pos = ring->head.pos,
+							.seq = 2 });
 	ring_close(ring);
 	assert_int_equal(ring_open(&ring, test_path("r"), SIZE * 2, "x", true,
 				   why, sizeof(why)), RING_OPENED);
@@ -271,6 +272,30 @@ static void test_a_flipped_byte_costs_one_record_at_most(void **state)
 	}
 }
 
+/* Damage behind a reader that has seen the record whole is not looked for. */
+static void test_sums_are_computed_once_for_a_reader_that_knows(void **state)
+{
+	struct ring_rec_head head;
+	const uint8_t *payload;
+	struct ring_cursor cursor;
+	struct ring *ring;
+
+	(void) state;
+	_make_with_records(2);
+	test_flip(test_path("r"), RING_HEADER_BYTES + sizeof(head) + 1);
+	ring = _open("r");
+	cursor = ring_first(ring);
+	cursor.whole_to = 2;
+	assert_int_equal(ring_read(ring, &cursor, &head, &payload),
+			 RING_RECORD);
+	assert_int_equal(head.seq, 1);
+	cursor = ring_first(ring);
+	cursor.whole_to = 1;
+	assert_int_equal(ring_read(ring, &cursor, &head, &payload), RING_HOLE);
+	assert_int_equal(cursor.seq, 2);
+	ring_close(ring);
+}
+
 static void test_a_flipped_byte_in_the_header_costs_nothing(void **state)
 {
 	(void) state;
@@ -387,6 +412,7 @@ int main(void)
 		TEST(test_only_an_empty_ring_changes_its_size),
 		TEST(test_nothing_is_lost_when_the_process_is_killed),
 		TEST(test_a_flipped_byte_costs_one_record_at_most),
+		TEST(test_sums_are_computed_once_for_a_reader_that_knows),
 		TEST(test_a_flipped_byte_in_the_header_costs_nothing),
 		TEST(test_without_one_end_every_record_is_sent_again),
 		TEST(test_what_is_no_ring_is_set_aside),
