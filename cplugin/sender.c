@@ -2,7 +2,9 @@
 /* The sender's thread: when it works, sleeps, spills and ends. */
 #include <dirent.h>
 #include <errno.h>
+#include <limits.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,7 +18,9 @@
 
 #define SCAN_MS 1000        /* between looks for orphans */
 #define NAP_MS 2            /* while records come in */
-#define AWAKE_MS 20         /* after the last record, before a real sleep */
+#define NAPS_MS 20          /* after the last record, before longer naps */
+#define LONG_NAP_MS 10      /* a look at the ring is cheaper here than a wake-up there */
+#define AWAKE_MS 60000      /* after the last record, before a real sleep */
 #define SPILL_AFTER_MS 1000 /* the daemon has been silent this long */
 #define SPILL_RETRY_MS 5000
 #define STOP_DELIVER_MS 1000
@@ -294,14 +298,29 @@ static void _free_sender(struct sender *sender)
 	free(sender);
 }
 
+/*
+ * How long to wait at most. As long as records come now and then the thread
+ * looks for them by itself: a wake-up by the hook is a system call that takes
+ * twenty times as long as everything else in it.
+ */
+static int _nap_ms(int64_t since_record_ms)
+{
+	if (since_record_ms < NAPS_MS)
+		return NAP_MS;
+	return (since_record_ms < AWAKE_MS) ? LONG_NAP_MS : INT_MAX;
+}
+
 static void *_thread(void *arg)
 {
+	static const struct sched_param no_priority;
 	struct sender *sender = arg;
 	struct ring *ring = sender->sources[0].ring;
-	int64_t busy_until = 0;
+	int64_t record_ms = plog_now_ms() - AWAKE_MS; /* the last one's time */
 	uint64_t seen = 0;
 	bool abandoned;
 
+	/* a batch thread's wake-up takes no processor from slurmctld's threads */
+	(void) sched_setscheduler(0, SCHED_BATCH, &no_priority);
 	source_init(&sender->sources[0], ring, _own_spill(sender, ring->id));
 	sender->send = source_first(&sender->sources[0]);
 	sender->told_dropped = atomic_load(&ring->dropped);
@@ -310,7 +329,7 @@ static void *_thread(void *arg)
 	while (!atomic_load(&sender->stop)) {
 		int64_t now = plog_now_ms();
 		uint64_t head_pos = atomic_load(&ring->head_pos);
-		int wait_ms;
+		int wait_ms, nap_ms;
 
 		_take_config(sender);
 		if (now >= sender->scan_ms) {
@@ -324,14 +343,12 @@ static void *_thread(void *arg)
 		_log_drops(sender);
 
 		if (head_pos != seen)
-			busy_until = now + AWAKE_MS;
+			record_ms = now;
 		seen = head_pos;
+		nap_ms = _nap_ms(now - record_ms);
 		wait_ms = delivery_wait_ms(sender);
-		if (now < busy_until)
-			_wait(sender, (wait_ms < NAP_MS) ? wait_ms : NAP_MS,
-			      false, head_pos);
-		else
-			_wait(sender, wait_ms, true, head_pos);
+		_wait(sender, (wait_ms < nap_ms) ? wait_ms : nap_ms,
+		      nap_ms == INT_MAX, head_pos);
 	}
 	_finish(sender);
 
