@@ -20,6 +20,7 @@
 #include "jobs.h"
 #include "plugin.h"
 #include "sha256.h"
+#include "slow.h"
 
 #define RECORD_ROOM ((size_t) 2 << 20)
 
@@ -31,7 +32,7 @@ static uint32_t id_offset;
 static const char *log_path;
 static double linger_s;
 static const char *conf_dir = "/tmp";
-static bool quiet_end, from_commands, by_completion;
+static bool quiet_end, from_commands, by_completion, why;
 static uint64_t *order; /* of completion */
 static int cpu = -1;
 static char *state_dir = (char *) "", *cluster = (char *) "bench";
@@ -67,6 +68,9 @@ static const char usage[] =
 "                       of the first plugin; each is answered with one line:\n"
 "                       'call N' with '<calls so far> <failed so far>',\n"
 "                       'location TEXT', 'fini', 'init' with 'ok'\n"
+"  --why                tell of calls above 20 us whether the thread was switched\n"
+"                       out or took a page fault, and what 500 multiplications\n"
+"                       between the calls took (spin_...); costs time\n"
 "  --no-fini            end with _exit, as a reconfigure ends slurmctld\n"
 "\n"
 "The record whose sum the log has is the one that is stored: reference users\n"
@@ -106,11 +110,14 @@ static void _log_promise(const struct plugin *plugin,
 
 static void _call(struct plugin *plugin, struct hook_job *job, uint64_t index)
 {
+	struct slow_mark mark = { 0 };
 	int64_t before, after;
 	int rc;
 
 	hook_job_fill(job, REFERENCE_SEED, reference_count,
 		      order ? order[index] : index, id_offset, cluster);
+	if (why)
+		mark = slow_begin(&plugin->slow, plugin->calls);
 	before = _now_ns();
 #ifdef HAVE_RECORD_JOB_END
 	rc = plugin->record(&job->job, 0);
@@ -118,6 +125,8 @@ static void _call(struct plugin *plugin, struct hook_job *job, uint64_t index)
 	rc = plugin->record(&job->job);
 #endif
 	after = _now_ns();
+	if (why)
+		slow_end(&plugin->slow, &mark, after - before);
 	plugin->ns[plugin->calls++] = (uint32_t) (after - before);
 	if (rc != SLURM_SUCCESS)
 		plugin->failed++;
@@ -206,13 +215,24 @@ static int _by_value(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
-static double _quantile_us(const struct plugin *plugin, double q)
+/* Of n calls that are in order. */
+static double _quantile_us(const uint32_t *ns, uint64_t n, double q)
 {
-	uint64_t i = (uint64_t) (q * (double) plugin->calls);
+	uint64_t i = (uint64_t) (q * (double) n);
 
-	if (!plugin->calls)
+	if (!n)
 		return 0;
-	return plugin->ns[(i < plugin->calls) ? i : plugin->calls - 1] / 1e3;
+	return ns[(i < n) ? i : n - 1] / 1e3;
+}
+
+/* "p50_us": …, with a word before each key */
+static void _print_times(const char *word, uint32_t *ns, uint64_t n)
+{
+	qsort(ns, n, sizeof(*ns), _by_value);
+	printf(", \"%sp50_us\": %.3f, \"%sp99_us\": %.3f, "
+	       "\"%sp999_us\": %.3f, \"%smax_us\": %.3f",
+	       word, _quantile_us(ns, n, 0.5), word, _quantile_us(ns, n, 0.99),
+	       word, _quantile_us(ns, n, 0.999), word, _quantile_us(ns, n, 1));
 }
 
 static void _report(void)
@@ -220,17 +240,25 @@ static void _report(void)
 	printf("{\"slurm\": \"%s\", \"plugins\": {", SLURM_VERSION_STRING);
 	for (int i = 0; i < plugin_count; i++) {
 		struct plugin *plugin = &plugins[i];
+		struct slow *slow = &plugin->slow;
 
-		qsort(plugin->ns, plugin->calls, sizeof(*plugin->ns),
-		      _by_value);
-		printf("%s\"%s\": {\"calls\": %llu, \"failed\": %llu, "
-		       "\"p50_us\": %.3f, \"p99_us\": %.3f, "
-		       "\"p999_us\": %.3f, \"max_us\": %.3f}",
+		printf("%s\"%s\": {\"calls\": %llu, \"failed\": %llu",
 		       i ? ", " : "", plugin->name,
 		       (unsigned long long) plugin->calls,
-		       (unsigned long long) plugin->failed,
-		       _quantile_us(plugin, 0.5), _quantile_us(plugin, 0.99),
-		       _quantile_us(plugin, 0.999), _quantile_us(plugin, 1));
+		       (unsigned long long) plugin->failed);
+		_print_times("", plugin->ns, plugin->calls);
+		if (why) {
+			printf(", \"slow\": %llu, \"slow_switched\": %llu, "
+			       "\"slow_faulted\": %llu, \"slow_spins\": %llu, "
+			       "\"kept_max_us\": %.3f",
+			       (unsigned long long) slow->calls,
+			       (unsigned long long) slow->switched,
+			       (unsigned long long) slow->faulted,
+			       (unsigned long long) slow->spins,
+			       slow->kept_max_ns / 1e3);
+			_print_times("spin_", slow->spin_ns, plugin->calls);
+		}
+		printf("}");
 	}
 	printf("}}\n");
 	fflush(stdout);
@@ -288,6 +316,7 @@ static void _arguments(int argc, char **argv)
 		{ "conf-dir", required_argument, NULL, 'd' },
 		{ "commands", no_argument, NULL, 'm' },
 		{ "by-completion", no_argument, NULL, 'b' },
+		{ "why", no_argument, NULL, 'w' },
 		{ "help", no_argument, NULL, 'h' },
 		{ NULL, 0, NULL, 0 },
 	};
@@ -352,6 +381,9 @@ static void _arguments(int argc, char **argv)
 		case 'b':
 			by_completion = true;
 			break;
+		case 'w':
+			why = true;
+			break;
 		case 'h':
 			fputs(usage, stdout);
 			exit(0);
@@ -397,6 +429,8 @@ int main(int argc, char **argv)
 			       conf_dir);
 	for (int i = 0; i < plugin_count; i++) {
 		jobcomp_plugin_load(&plugins[i], calls);
+		if (why)
+			slow_init(&plugins[i].slow, calls);
 		jobcomp_plugin_start(&plugins[i]);
 	}
 	if (log_path &&

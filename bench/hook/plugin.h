@@ -3,6 +3,7 @@
 #ifndef HOOK_PLUGIN_H
 #define HOOK_PLUGIN_H
 
+#include "slow.h"
 #include "slurm_compat.h"
 
 #define MAX_PLUGINS 8
@@ -22,6 +23,7 @@ struct plugin {
 	uint32_t *ns; /* of each call */
 	uint64_t calls;
 	uint64_t failed;
+	struct slow slow; /* with --why */
 };
 
 /* Ends the driver with a message. */

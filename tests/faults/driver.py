@@ -49,16 +49,28 @@ class Driver:
         self._next = self._first = first
 
     def start(
-        self, calls: int, *, rate: int = 0, linger_s: float = _FOR_EVER_S, fini: bool = True, wrap: tuple[str, ...] = ()
+        self,
+        calls: int,
+        *,
+        rate: int = 0,
+        linger_s: float = _FOR_EVER_S,
+        fini: bool = True,
+        wrap: tuple[str, ...] = (),
+        options: tuple[str, ...] = (),
     ) -> Process:
-        """A new process that makes `calls` calls and then waits; it continues where the jobs of the last one ended."""
+        """A new process that makes `calls` calls and then waits; it continues where the jobs of the last one ended.
+
+        Args:
+            wrap: a program that runs the driver, and its arguments.
+            options: further ones of the driver's own.
+        """
         number = len(self.runs)
         params = f"ring_dir={self.ring_dir}" + (f",{self.params}" if self.params else "")
         words: list[str | Path] = [
             *wrap, DRIVER, "--plugin", f"redis={PLUGIN}", "--loc", f"redis={self.loc}", "--params", f"redis={params}",
             "--state", self.state_dir, "--cluster", self.cluster, "--conf-dir", self.directory, "--calls", str(calls),
             "--rounds", "1", "--rate", str(rate), "--first", str(self._next), "--jobs", str(_JOBS),
-            "--linger", str(linger_s),
+            "--linger", str(linger_s), *options,
         ]  # fmt: skip
         if self._promises:
             words += ["--log", self._log(number)]
