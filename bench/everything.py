@@ -26,6 +26,7 @@ RESULTS: Final = ROOT / "build/bench.json"
 PLAN: Final[dict[str, list[str]]] = {
     "hook": ["hook", "--calls", "500000"],
     "hook --faults": ["hook", "--faults", "--calls", "200000"],
+    "squeue": ["squeue", "--rounds", "1"],
     "store": ["store", "--jobs", "1000000"],
     "ingest": ["ingest", "--seconds", "20", "--rounds", "2"],
     "drain": ["drain", "--rounds", "2"],
@@ -56,6 +57,9 @@ TARGETS: Final[dict[str, dict[str, Target]]] = {
     "hook": {"p50_us": Target(1.5), "p999_us": Target(10), "max_us": Target(1000)},
     "hook --faults": {
         f"{fault}.{key}": Target(bound) for fault in _FAULTS for key, bound in (("p999_us", 20.0), ("max_us", 1000.0))
+    },
+    "squeue": {
+        f"{state}.max_over_idle_ms": Target(100) for state in ("ending", "match", "redis_stopped", "daemon_stopped")
     },
     "store": {
         "bytes_per_job": Target(120),
