@@ -14,7 +14,7 @@ from tests.harness.waiting import scaled, wait_until
 
 DRIVER: Final = CMAKE_BUILD / "bench" / "driver"
 FIRST_JOB_ID: Final = 1_000_000  # REFERENCE_FIRST_JOB_ID
-_JOBS: Final = 4_000_000  # size of the reference set; a job depends on it, so it is the same for all runs
+_BENCH_JOBS: Final = 4_000_000  # what a run without promises takes its jobs from
 _FOR_EVER_S: Final = 3600
 
 
@@ -25,6 +25,9 @@ class Driver:
         loc: JobCompLoc, the directory of the daemon's sockets.
         ring_dir: on tmpfs.
         params: further JobCompParams.
+        promises: whether it writes its log, a synchronous write between calls. Its jobs come in the order in which
+            they ended then, as slurmctld has them.
+        jobs: size of the reference set, which all runs share: so many calls with promises there can be.
     """
 
     def __init__(
@@ -35,18 +38,18 @@ class Driver:
         *,
         params: str = "",
         cluster: str = "bench",
-        first: int = 0,
         promises: bool = True,
+        jobs: int = 300_000,
     ) -> None:
         directory.mkdir(parents=True)
         self.directory, self.loc, self.ring_dir = directory, loc, ring_dir
         self.state_dir = directory / "state"
         self.state_dir.mkdir(mode=0o700)
         self.params, self.cluster = params, cluster
-        self._promises = promises
+        self._promises, self._jobs = promises, jobs if promises else _BENCH_JOBS
         self.runs: list[Process] = []
         self.env: dict[str, str] = {}
-        self._next = self._first = first
+        self._next = self._begun_at = 0  # index of the next job, and of the latest run's first one
 
     def start(
         self,
@@ -65,18 +68,23 @@ class Driver:
             options: further ones of the driver's own.
         """
         number = len(self.runs)
+        if self._promises and self.runs and not self.process.running:
+            # one call more may have been made than was written down
+            self._next = min(self._next, self._begun_at + len(self._promised_of(number - 1)) + 1)
+        if self._promises and self._next + calls > self._jobs:
+            raise ValueError(f"the driver has {self._jobs} jobs")
         params = f"ring_dir={self.ring_dir}" + (f",{self.params}" if self.params else "")
         words: list[str | Path] = [
             *wrap, DRIVER, "--plugin", f"redis={PLUGIN}", "--loc", f"redis={self.loc}", "--params", f"redis={params}",
             "--state", self.state_dir, "--cluster", self.cluster, "--conf-dir", self.directory, "--calls", str(calls),
-            "--rounds", "1", "--rate", str(rate), "--first", str(self._next), "--jobs", str(_JOBS),
+            "--rounds", "1", "--rate", str(rate), "--first", str(self._next), "--jobs", str(self._jobs),
             "--linger", str(linger_s), *options,
         ]  # fmt: skip
         if self._promises:
-            words += ["--log", self._log(number)]
+            words += ["--log", self._log(number), "--by-completion"]
         if not fini:
             words.append("--no-fini")
-        self._next += calls
+        self._begun_at, self._next = self._next, self._next + calls
         process = Process(words, log=self.directory / f"driver.{number}.log", env=self.env)
         process.start()
         self.runs.append(process)
@@ -101,12 +109,20 @@ class Driver:
         """Job id to the SHA-256 of its record, of every call that returned success."""
         found: dict[int, str] = {}
         for number in range(len(self.runs)):
-            log = self._log(number)
-            lines = log.read_text().splitlines(keepends=True) if log.exists() else []
-            for line in lines:
-                if line.endswith("\n"):  # else the driver was killed while it wrote
-                    _, job_id, digest = line.split()
-                    found[int(job_id)] = digest
+            found.update(self._promised_of(number))
+        return found
+
+    def promised_last(self) -> dict[int, str]:
+        """The same of the latest run alone."""
+        return self._promised_of(len(self.runs) - 1)
+
+    def _promised_of(self, number: int) -> dict[int, str]:
+        log = self._log(number)
+        found: dict[int, str] = {}
+        for line in log.read_text().splitlines(keepends=True) if log.exists() else []:
+            if line.endswith("\n"):  # else the driver was killed while it wrote
+                _, job_id, digest = line.split()
+                found[int(job_id)] = digest
         return found
 
     @property
@@ -115,8 +131,8 @@ class Driver:
         return len(self.promised())
 
     def possible(self) -> range:
-        """Every job id that a call may have been made with."""
-        return range(FIRST_JOB_ID + self._first, FIRST_JOB_ID + self._next)
+        """Every job id that a call may be made with."""
+        return range(FIRST_JOB_ID, FIRST_JOB_ID + self._jobs)
 
     def wait_calls(self, count: int, *, timeout_s: float = 60.0) -> None:
         """Wait until so many calls in all have returned success."""

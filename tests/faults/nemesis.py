@@ -35,6 +35,7 @@ class Nemesis:
 
     def __init__(self, world: World, shim: Shim, chance: random.Random) -> None:
         self.world, self.shim, self.chance = world, shim, chance
+        self._asked_to_end = 0  # the process id of a daemon that was
 
     def begin(self, name: str) -> Undo:
         undo: Undo = getattr(self, name)()
@@ -43,6 +44,10 @@ class Nemesis:
     def heal(self) -> None:
         """End everything, also what no undo was called for, and wait until all programs run."""
         self.shim.heal()
+        daemon = self.world.daemon.process
+        if daemon.running and daemon.pid == self._asked_to_end:
+            daemon.send(signal.SIGCONT)
+            daemon.wait()
         self.world.revive()
         wait_until(self.world.redis.answers, what="Redis to have read its data")
         with self.world.redis.client() as client:
@@ -71,6 +76,7 @@ class Nemesis:
         return _nothing
 
     def term_daemon(self) -> Undo:
+        self._asked_to_end = self.world.daemon.process.pid
         self.world.daemon.process.send(signal.SIGTERM)
         return _nothing
 

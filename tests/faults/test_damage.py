@@ -46,12 +46,11 @@ def check_damaged(world: World, *, most: int) -> int:
     """Everything runs, nothing is twice or changed, at most so many records are missing; returns how many."""
     world.revive()
     fresh = world.driver.start(1)
-    last = world.driver.possible()[-1]
 
     def arrived() -> bool:
-        verdict = world.verdict()
-        here = last in world.driver.promised() and last not in verdict.lost and len(verdict.lost) <= most
-        return here and backlog(world) == 0
+        verdict, last = world.verdict(), world.driver.promised_last()
+        here = last and not last.keys() & set(verdict.lost) and len(verdict.lost) <= most
+        return bool(here) and backlog(world) == 0
 
     wait_until(arrived, what=lambda: f"the rest to arrive: {world.verdict()}", every_s=0.2)
     assert fresh.running, "slurmctld's plugin ended it"

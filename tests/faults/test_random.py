@@ -34,9 +34,10 @@ FOR_PAIRS: Final = (
 PAIRS: Final = list(itertools.combinations(FOR_PAIRS, 2))
 
 
-def make_nemesis(make_world: Callable[..., World], rundir: Path, seed: str) -> Nemesis:
+def make_nemesis(make_world: Callable[..., World], rundir: Path, seed: str, *, jobs: int = 10_000) -> Nemesis:
     shim = Shim(rundir / "shim", "/spool.db")
-    world = make_world(proxied=True, daemon_env=shim.env, settings={"redis": {"reply_s": 2.0, "connect_s": 2.0}})
+    settings = {"redis": {"reply_s": 2.0, "connect_s": 2.0}}
+    world = make_world(proxied=True, daemon_env=shim.env, settings=settings, jobs=jobs)
     return Nemesis(world, shim, random.Random(seed))
 
 
@@ -61,8 +62,9 @@ def test_random_schedule(make_world: Callable[..., World], rundir: Path, capsys:
     seed = secrets.token_hex(4) if SEED == "random" else SEED
     with capsys.disabled():
         print(f"\nrandom schedule: SEED={seed} MINUTES={MINUTES:g}, {RATE} records/s")
-    nemesis = make_nemesis(make_world, rundir, seed)
-    world, calls = nemesis.world, int(MINUTES * 60 * RATE * 2)
+    calls = int(MINUTES * 60 * RATE)
+    nemesis = make_nemesis(make_world, rundir, seed, jobs=2 * calls)
+    world = nemesis.world
     schedule = Schedule(nemesis, lambda: world.driver.start(calls, rate=RATE))
     schedule.start_driver()
     begun = time.monotonic()

@@ -31,6 +31,7 @@ class World:
     Args:
         ring_dir: a directory on tmpfs that is removed with the run's own.
         promises: whether the driver writes its log, a synchronous write between calls.
+        jobs: so many calls the driver can make at most.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class World:
         params: str = "",
         proxied: bool = False,
         promises: bool = True,
+        jobs: int = 300_000,
     ) -> None:
         self.redis = RedisServer(directory / "redis", options={**REDIS_OPTIONS, **(redis_options or {})})
         stack.callback(self.redis.stop)
@@ -64,7 +66,7 @@ class World:
             self.daemon_proxy = ChaosProxy(loc / "ingest.sock", self.daemon.ingest_socket)
             self.daemon_proxy.start()
             stack.callback(self.daemon_proxy.stop)
-        self.driver = Driver(directory / "ctld", loc, ring_dir / "ring", params=params, promises=promises)
+        self.driver = Driver(directory / "ctld", loc, ring_dir / "ring", params=params, promises=promises, jobs=jobs)
         stack.callback(self.driver.stop)
 
     def start(self) -> None:
@@ -129,8 +131,7 @@ class World:
             if run.running:
                 self.driver.report(run)
         fresh = self.driver.start(1)
-        last = self.driver.possible()[-1]
-        wait_until(lambda: last in self.driver.promised(), what="the fresh record's call", timeout_s=20)
+        wait_until(self.driver.promised_last, what="the fresh record's call", timeout_s=20)
         wait_until(
             # the count is quick; records whose call was killed before it was logged make it too large by a few
             lambda: not fresh.running or (not self.missing(allowed=allowed) and len(self.verdict().lost) <= allowed),
