@@ -54,6 +54,7 @@ class Verdict:
     twice: list[int] = field(default_factory=list)
     unknown: list[int] = field(default_factory=list)  # never sent
     changed: dict[int, object] = field(default_factory=dict)
+    seen: Counter[int] = field(default_factory=Counter)  # how often each job was found
 
     def __str__(self) -> str:
         return (
@@ -65,6 +66,12 @@ class Verdict:
     @property
     def good(self) -> bool:
         return not (self.lost or self.twice or self.unknown or self.changed)
+
+
+def counts(found: Counter[int], wanted: Counter[int]) -> str:
+    """What two lists of job ids differ in."""
+    lacks, has = sorted((wanted - found).elements()), sorted((found - wanted).elements())
+    return f"lacks {len(lacks)} {lacks[:5]}, has {len(has)} too much {has[:5]}"
 
 
 def compare(promised: Iterable[int], found: Iterable[bytes], *, possible: Iterable[int] = ()) -> Verdict:

@@ -13,7 +13,7 @@ from typing import Any
 import redis
 
 from slurmjcd import record
-from tests.faults import oracle
+from tests.faults import oracle, sacct
 from tests.faults.driver import Driver
 from tests.faults.proxy import ChaosProxy
 from tests.harness import Daemon, RedisServer
@@ -48,6 +48,7 @@ class World:
         promises: bool = True,
         jobs: int = 300_000,
     ) -> None:
+        self.directory = directory
         self.redis = RedisServer(directory / "redis", options={**REDIS_OPTIONS, **(redis_options or {})})
         stack.callback(self.redis.stop)
         address = self.redis.address
@@ -146,25 +147,30 @@ class World:
         verdict = oracle.Verdict()
         with self.redis.client() as client:
             found = oracle.stored(client)
-        seen: set[int] = set()
+        seen = verdict.seen
         for blob in found:
             job_id = int(record.decode_row(blob)[1])
             if job_id in seen:
                 verdict.twice.append(job_id)
-            seen.add(job_id)
+            seen[job_id] += 1
             digest = hashlib.sha256(blob).hexdigest()
             if job_id not in possible:
                 verdict.unknown.append(job_id)
             elif promised.get(job_id, digest) != digest:
                 verdict.changed[job_id] = digest
-        verdict.lost = sorted(promised.keys() - seen)
+        verdict.lost = sorted(promised.keys() - seen.keys())
         return verdict
 
     def check(self, *, timeout_s: float = 60.0) -> None:
-        """Heal, drain, compare, and pass one fresh record: nothing lost, nothing twice, nothing changed."""
+        """Heal, drain, compare, and pass one fresh record: nothing lost, nothing twice, nothing changed.
+
+        Against the calls of the hook, twice: what FETCH returns, with the sum of each record, and what sacct -c lists.
+        """
         self.revive()
         self.drain(timeout_s=timeout_s)
         verdict = self.verdict()
         assert verdict.good, verdict
+        listed = sacct.job_ids(self.directory / "sacct", self.daemon.run_dir, cluster=self.driver.cluster)
+        assert listed == verdict.seen, f"sacct -c: {oracle.counts(listed, verdict.seen)}"
         quarantined = oracle.quarantined(self.daemon.state_dir / "spool.db")
         assert not quarantined, f"{len(quarantined)} records are in quarantine"
