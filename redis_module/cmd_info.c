@@ -167,6 +167,7 @@ static void reply_server(struct replying *rp)
     pair_config(rp, "appendfsync");
     pair_info_number(rp, info, "maxmemory", "maxmemory");
     pair_info(rp, info, "maxmemory_policy", "maxmemory_policy");
+    pair_config(rp, "propagation-error-behavior");
     pair_number(rp, "waitaof", RedisModule_GetServerVersion() >= 0x00070200);
     RedisModule_FreeServerInfo(rp->ctx, info);
 }

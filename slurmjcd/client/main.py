@@ -16,6 +16,7 @@ from slurmjcd.client.failure import ERROR
 
 _COMMANDS: Final = {
     "audit": "Account for every record that slurmctld handed over.",
+    "doctor": "Look for what is wrong, and say the fix.",
     "jobs": "List completed jobs, with sacct's flags.",
     "quarantine": "Records that were refused: list, show, retry, drop.",
     "show": "Show everything known of a job.",
