@@ -23,6 +23,14 @@
 #define CHUNK_MAX (CHUNK_BYTES + JC_RECORD_MAX_BYTES + 65536)
 #define ZSTD_LEVEL 1
 
+/* A payload of RESTORE may grow to so much, and to so many times its size: a
+ * few bytes can unpack to a large chunk. Files are their owner's, who needs
+ * them loaded. */
+#define GROWN_FREE 67108864
+#define GROWN_TIMES 256
+#define LOOKED_FREE 65536 /* blocks looked into for runs of the same job ... */
+#define LOOKED_TIMES 16   /* ... and for each row */
+
 RedisModuleType *jc_segment_type;
 
 /* ---- walking rows ---- */
@@ -143,9 +151,33 @@ static const char *load_rows(struct jc_segment *s, const uint8_t *raw,
     return r.pos == r.end ? NULL : "bytes are left over in a chunk";
 }
 
-/* Reads one chunk; *rows_left goes down by its rows. */
+struct loading {
+    uint64_t rows;   /* still to come */
+    uint64_t packed; /* bytes so far */
+    uint64_t looked; /* jc_segment_blocks_looked before */
+};
+
+/* What RESTORE may take of memory and time; NULL when that is well. What a master sends was
+ * well there. */
+static const char *check_grown(const struct jc_segment *s,
+                               const struct loading *ld)
+{
+    int flags = RedisModule_GetContextFlags(NULL);
+
+    if (flags & (REDISMODULE_CTX_FLAGS_LOADING | REDISMODULE_CTX_FLAGS_SLAVE))
+        return NULL;
+    if (jc_segment_blocks_looked() - ld->looked >
+        LOOKED_FREE + s->rows * LOOKED_TIMES)
+        return "a job has too many runs";
+    if (jc_segment_bytes(s) > GROWN_FREE + ld->packed * GROWN_TIMES)
+        return "it grows to more than 256 times its size";
+    if (RedisModule_GetUsedMemoryRatio() > 1)
+        return "it grows past maxmemory";
+    return NULL;
+}
+
 static const char *load_chunk(RedisModuleIO *io, struct jc_segment *s,
-                              uint64_t *rows_left)
+                              struct loading *ld)
 {
     uint64_t rows = RedisModule_LoadUnsigned(io);
     uint64_t bytes = RedisModule_LoadUnsigned(io);
@@ -156,10 +188,13 @@ static const char *load_chunk(RedisModuleIO *io, struct jc_segment *s,
 
     if (RedisModule_IsIOError(io))
         return why;
-    if (!rows || rows > CHUNK_ROWS || rows > *rows_left || bytes > CHUNK_MAX)
+    if (!rows || rows > CHUNK_ROWS || rows > ld->rows || bytes > CHUNK_MAX)
         return "a chunk's head is out of range";
     packed = RedisModule_LoadStringBuffer(io, &n);
     if (!packed || RedisModule_IsIOError(io))
+        goto done;
+    why = "a chunk is larger packed than unpacked";
+    if (n > ZSTD_compressBound(bytes))
         goto done;
     why = "no memory for a chunk";
     raw = jc_host.try_alloc(bytes ? bytes : 1);
@@ -168,8 +203,11 @@ static const char *load_chunk(RedisModuleIO *io, struct jc_segment *s,
     why = "a chunk does not unpack to its size";
     if (ZSTD_decompress(raw, bytes, packed, n) != bytes)
         goto done;
-    *rows_left -= rows;
+    ld->rows -= rows;
+    ld->packed += n;
     why = load_rows(s, raw, bytes, rows);
+    if (!why)
+        why = check_grown(s, ld);
 done:
     if (packed)
         RedisModule_Free(packed);
@@ -196,7 +234,8 @@ static void *segment_load(RedisModuleIO *io, int version)
 {
     struct jc_segment *s;
     const char *why = NULL;
-    uint64_t day, rows;
+    struct loading ld = {.looked = jc_segment_blocks_looked()};
+    uint64_t day;
 
     if (version != JC_RDB_RECORDS) {
         RedisModule_LogIOError(io, "warning",
@@ -206,17 +245,17 @@ static void *segment_load(RedisModuleIO *io, int version)
         return NULL;
     }
     day = RedisModule_LoadUnsigned(io);
-    rows = RedisModule_LoadUnsigned(io);
+    ld.rows = RedisModule_LoadUnsigned(io);
     if (RedisModule_IsIOError(io))
         return NULL;
-    if (day > (uint64_t)jc_day_of(jc_fields[JC_FIELD_END].max) || !rows) {
+    if (day > (uint64_t)jc_day_of(jc_fields[JC_FIELD_END].max) || !ld.rows) {
         RedisModule_LogIOError(io, "warning", "slurm_jobcomp: a segment has no "
                                "day or no rows");
         return NULL;
     }
     s = jc_segment_new((int64_t)day);
-    while (rows && !why) {
-        why = load_chunk(io, s, &rows);
+    while (ld.rows && !why) {
+        why = load_chunk(io, s, &ld);
         let_others(io);
     }
     jc_segment_seal(s);

@@ -355,6 +355,28 @@ static bool same_run(const struct jc_segment *s, const struct jc_block *b,
                            rec->string[JC_FIELD_CLUSTER]);
 }
 
+/* False when no row of b can be rec's run. */
+static bool may_hold(const struct jc_block *b, const struct jc_record *rec)
+{
+    static const unsigned columns[] = {JC_FIELD_JOB_ID, JC_FIELD_SUBMIT,
+                                       JC_FIELD_START};
+
+    for (size_t i = 0; i < sizeof(columns) / sizeof(*columns); i++) {
+        uint64_t v = rec->number[columns[i]].value;
+
+        if (v < b->lo[columns[i]] || v > b->hi[columns[i]])
+            return false;
+    }
+    return true;
+}
+
+static uint64_t looked;
+
+uint64_t jc_segment_blocks_looked(void)
+{
+    return looked;
+}
+
 bool jc_segment_find_run(const struct jc_segment *s,
                          const struct jc_record *rec, struct jc_place *place)
 {
@@ -366,8 +388,9 @@ bool jc_segment_find_run(const struct jc_segment *s,
     while (jc_idindex_next(&s->index, (uint32_t)id, &state, &block)) {
         const struct jc_block *b = s->by_id[block];
 
-        if (!b || id < b->lo[JC_FIELD_JOB_ID] || id > b->hi[JC_FIELD_JOB_ID])
+        if (!b || !may_hold(b, rec))
             continue;
+        looked++;
         jc_block_column(b, JC_FIELD_JOB_ID, ids);
         for (uint32_t i = 0; i < b->rows; i++) {
             if (ids[i] != id || !same_run(s, b, i, rec))

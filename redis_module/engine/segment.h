@@ -64,6 +64,9 @@ bool jc_segment_full(const struct jc_segment *s);
 bool jc_segment_find_run(const struct jc_segment *s,
                          const struct jc_record *rec, struct jc_place *place);
 
+/* Blocks looked into so far to find runs, by this process. */
+uint64_t jc_segment_blocks_looked(void);
+
 /* Stores rec, whose end must lie on the segment's day. ttl: seconds after end,
  * 0 = for ever. The segment must not be full. */
 enum jc_put jc_segment_put(struct jc_segment *s, const struct jc_record *rec,

@@ -135,6 +135,18 @@ static char *load_string(RedisModuleIO *io, size_t *n)
     return must_realloc(out, *n);
 }
 
+/* As for a RESTORE on a master without maxmemory. */
+static int context_flags(RedisModuleCtx *ctx)
+{
+    (void)ctx;
+    return 0;
+}
+
+static float memory_ratio(void)
+{
+    return 0;
+}
+
 static int is_io_error(RedisModuleIO *io)
 {
     return io->failed;
@@ -341,6 +353,8 @@ void host_init(void)
     RedisModule_LoadUnsigned = load_unsigned;
     RedisModule_LoadStringBuffer = load_string;
     RedisModule_IsIOError = is_io_error;
+    RedisModule_GetContextFlags = context_flags;
+    RedisModule_GetUsedMemoryRatio = memory_ratio;
     RedisModule_SaveUnsigned = save_unsigned;
     RedisModule_SaveStringBuffer = save_string;
     RedisModule_GetKeyNameFromIO = no_name;
