@@ -147,8 +147,7 @@ static void fetch_free(void *data)
 {
     struct fetching *f = data;
 
-    f->q->busy = false; /* here, as nobody replies to a client that left */
-    jc_query_release(f->q);
+    jc_query_rest(f->q); /* here, as nobody replies to a client that left */
     if (!spare.p && f->raw.room <= 2 * REPLY_BYTES)
         spare = f->raw;
     else

@@ -41,9 +41,10 @@ static void match_reply(RedisModuleCtx *ctx, void *data, bool cut)
         return;
     }
     /* cut: rows may yet come, FETCH goes on looking */
-    if (!m->q->key) { /* another MATCH has taken its name meanwhile */
+    if (!m->q->key) { /* while it was looked for */
         RedisModule_ReplyWithError(ctx, "NOQUERY the query was replaced by "
-                                   "another of its name");
+                                   "another of its name, or forgotten for "
+                                   "want of memory");
         return;
     }
     key = jc_arg(m->q->key);
@@ -57,8 +58,7 @@ static void match_free(void *data)
 {
     struct matching *m = data;
 
-    m->q->busy = false; /* here, as nobody replies to a client that left */
-    jc_query_release(m->q);
+    jc_query_rest(m->q); /* here, as nobody replies to a client that left */
     RedisModule_Free(m);
 }
 

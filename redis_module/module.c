@@ -203,20 +203,23 @@ __attribute__((visibility("default")))
 int RedisModule_OnLoad(RedisModuleCtx *ctx, RedisModuleString **argv, int argc)
 {
     set_acl_categories *set_acl = NULL;
+    uint64_t lifetime = JC_QUERY_LIFETIME;
 
-    (void)argv;
     if (RedisModule_Init(ctx, "slurm_jobcomp", JC_MODULE_VERSION_NUMBER,
                          REDISMODULE_APIVER_1) != REDISMODULE_OK)
         return REDISMODULE_ERR;
     if (!server_can())
         return refuse(ctx, "it needs Redis 7.0 or later, or Valkey");
-    if (argc)
-        return refuse(ctx, "it takes no arguments");
+    if (argc && (argc != 2 || !jc_arg_is(argv[0], "QUERY-LIFETIME") ||
+                 !jc_parse_number(jc_arg(argv[1]), JC_QUERY_LIFETIME_MAX,
+                                  &lifetime) || !lifetime))
+        return refuse(ctx, "its only argument is QUERY-LIFETIME seconds, from "
+                      "1 to 86400");
     host_init();
     RedisModule_SetModuleOptions(ctx, REDISMODULE_OPTIONS_HANDLE_IO_ERRORS);
     if (jc_segment_type_init(ctx) != REDISMODULE_OK)
         return refuse(ctx, "the server refused the data type 'slurmjseg'");
-    jc_queries_init();
+    jc_queries_init(lifetime);
     jc_store_init();
     if (jc_store_listen(ctx) != REDISMODULE_OK)
         return refuse(ctx, "the server refused a subscription to events");

@@ -3,14 +3,18 @@
 
 #include "reply.h"
 
-#define FORGET_MS 600000 /* nobody fetched for 10 minutes */
-#define OPEN_MAX 10000   /* then the one longest unused is forgotten */
+/* Past these the queries longest unused are forgotten, but for the last. */
+#define OPEN_MAX 10000
+#define BYTES_MAX 67108864
 
 static RedisModuleDict *open_queries;
+static int64_t lifetime_ms;
+static size_t bytes;
 static struct jc_open_query *oldest, *newest;
 
-void jc_queries_init(void)
+void jc_queries_init(uint64_t lifetime)
 {
+    lifetime_ms = (int64_t)lifetime * 1000;
     open_queries = RedisModule_CreateDict(NULL);
 }
 
@@ -74,6 +78,7 @@ void jc_query_close(struct jc_open_query *q)
     RedisModule_DictDel(open_queries, q->key, NULL);
     RedisModule_FreeString(NULL, q->key);
     q->key = NULL;
+    bytes -= q->bytes;
     unlink_age(q);
     jc_query_release(q);
 }
@@ -81,11 +86,30 @@ void jc_query_close(struct jc_open_query *q)
 /* Forgets what nobody uses any more. */
 static void tidy(void)
 {
-    int64_t before = RedisModule_Milliseconds() - FORGET_MS;
+    int64_t before = RedisModule_Milliseconds() - lifetime_ms;
 
     while (oldest && (oldest->used_ms < before ||
-                      RedisModule_DictSize(open_queries) > OPEN_MAX))
+                      RedisModule_DictSize(open_queries) > OPEN_MAX ||
+                      (bytes > BYTES_MAX && oldest != newest)))
         jc_query_close(oldest);
+}
+
+static void count(struct jc_open_query *q)
+{
+    bytes -= q->bytes;
+    q->bytes = sizeof(*q) + jc_criteria_bytes(&q->scan.criteria) +
+               jc_filter_bytes(&q->scan.filter);
+    bytes += q->bytes;
+}
+
+void jc_query_rest(struct jc_open_query *q)
+{
+    q->busy = false;
+    if (q->key) {
+        count(q);
+        tidy();
+    }
+    jc_query_release(q);
 }
 
 struct jc_open_query *jc_query_find(int db, struct jc_slice prefix,
@@ -115,6 +139,7 @@ void jc_query_open(struct jc_open_query *q, struct jc_slice id)
     RedisModule_DictSet(open_queries, q->key, q);
     q->holders++;
     link_newest(q);
+    count(q);
     tidy();
 }
 

@@ -14,6 +14,7 @@ struct jc_open_query {
     bool busy;              /* a command works on it */
     unsigned holders;       /* the table and the commands at work */
     int64_t used_ms;        /* when it was last used */
+    size_t bytes;           /* as counted when it was last used */
     RedisModuleString *key; /* in the table, its end is the id; NULL: closed */
     uint32_t id_n;          /* bytes of the id */
     struct jc_open_query *older, *newer;
@@ -55,6 +56,13 @@ enum jc_step jc_query_next_block(RedisModuleCtx *ctx, struct jc_open_query *q,
 bool jc_query_criteria(RedisModuleCtx *ctx, struct jc_criteria *c,
                        RedisModuleString **argv, int argc);
 
-void jc_queries_init(void);
+/* A command's work on q is over, for now or for good; lets go of it. */
+void jc_query_rest(struct jc_open_query *q);
+
+/* How long an open query is kept that nobody fetches from, seconds. */
+#define JC_QUERY_LIFETIME 600
+#define JC_QUERY_LIFETIME_MAX 86400
+
+void jc_queries_init(uint64_t lifetime);
 
 #endif

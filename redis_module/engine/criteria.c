@@ -11,6 +11,7 @@
  * each feature expression. */
 #define TEXTS_MAX 16384
 #define WORDS_MAX 64
+#define MEMBERS_MAX 16384
 
 void jc_criteria_init(struct jc_criteria *c)
 {
@@ -309,8 +310,12 @@ static bool parse_nodes(struct jc_criteria *c, const struct kind *k,
 static struct jc_member *add_member(struct jc_criteria *c, uint32_t id,
                                     bool het)
 {
-    struct jc_member *m;
+    struct jc_member *m = c->members ? &c->member[c->members - 1] : NULL;
 
+    if (m && m->id == id && m->het == het)
+        return m;
+    if (c->members == MEMBERS_MAX)
+        return NULL;
     if (!(c->members & (c->members - 1))) /* room doubles at powers of two */
         c->member = jc_host.resize(
             c->member, (c->members ? c->members * 2 : 1) * sizeof(*m));
@@ -334,12 +339,13 @@ static bool parse_tasks(struct jc_ranges *of, struct jc_slice text)
             return false;
         jc_ranges_add(of, lo, hi);
     }
-    jc_ranges_sort(of);
     return true;
 }
 
+/* False, with a text in why if the reason is not the id's form. */
 static bool parse_job(struct jc_criteria *c, struct jc_slice text)
 {
+    struct jc_member *m;
     uint64_t lo, hi;
 
     for (uint32_t i = 0; i < text.n; i++) {
@@ -350,11 +356,15 @@ static bool parse_job(struct jc_criteria *c, struct jc_slice text)
             continue;
         if (!jc_parse_number(id, UINT32_MAX, &lo))
             return false;
+        m = add_member(c, (uint32_t)lo, text.p[i] == '+');
+        if (!m)
+            return refuse(c, "criterion 'job' has tasks and parts of more "
+                          "than %d jobs", MEMBERS_MAX);
         if (text.p[i] == '_')
-            return parse_tasks(&add_member(c, (uint32_t)lo, false)->of, rest);
+            return parse_tasks(&m->of, rest);
         if (!jc_parse_number(rest, UINT32_MAX, &hi))
             return false;
-        jc_ranges_add(&add_member(c, (uint32_t)lo, true)->of, hi, hi);
+        jc_ranges_add(&m->of, hi, hi);
         return true;
     }
     if (!parse_range(text, UINT32_MAX, &lo, &hi))
@@ -370,7 +380,8 @@ static bool parse_jobs(struct jc_criteria *c, const struct kind *k,
 
     while (next_element(&rest, &element))
         if (!parse_job(c, element))
-            return refuse(c, "criterion '%s' wants ids such as 100, 100-109, "
+            return c->why[0] ? false : refuse(
+                c, "criterion '%s' wants ids such as 100, 100-109, "
                           "100_5, 100_[1-3,7] or 100+1, not '%.*s'", k->name,
                           quoted(element), element.p);
     c->has_job = true;
@@ -457,6 +468,23 @@ static void join_members(struct jc_criteria *c)
     c->members = (size_t)(last - c->member) + 1;
     for (size_t i = 0; i < c->members; i++)
         jc_ranges_sort(&c->member[i].of);
+}
+
+size_t jc_criteria_bytes(const struct jc_criteria *c)
+{
+    size_t bytes = jc_size_of(c->member) + jc_size_of(c->jobs.v) +
+                   jc_size_of(c->exit.v) + jc_nodelist_bytes(&c->nodes);
+
+    for (size_t i = 0; i < c->members; i++)
+        bytes += jc_size_of(c->member[i].of.v);
+    for (unsigned col = 0; col < JC_COLS; col++)
+        bytes += jc_size_of(c->numbers[col].v);
+    for (unsigned col = 0; col < JC_FIELD_COUNT; col++) {
+        bytes += jc_size_of(c->strings[col].v);
+        for (size_t i = 0; i < c->strings[col].n; i++)
+            bytes += jc_size_of((char *)c->strings[col].v[i].p);
+    }
+    return bytes;
 }
 
 bool jc_criteria_done(struct jc_criteria *c)

@@ -54,6 +54,9 @@ bool jc_criteria_add(struct jc_criteria *c, struct jc_slice name,
  * starts). */
 bool jc_criteria_done(struct jc_criteria *c);
 
+/* Bytes allocated for it. */
+size_t jc_criteria_bytes(const struct jc_criteria *c);
+
 /* The small letter of a large one of ASCII. */
 static inline char jc_lower(char c)
 {

@@ -176,6 +176,15 @@ void jc_filter_free(struct jc_filter *f)
     memset(f, 0, sizeof(*f));
 }
 
+size_t jc_filter_bytes(const struct jc_filter *f)
+{
+    size_t bytes = jc_size_of(f->candidate);
+
+    for (unsigned col = 0; col < JC_FIELD_COUNT; col++)
+        bytes += jc_size_of(f->codes[col].v) + jc_size_of(f->memo[col]);
+    return bytes;
+}
+
 /* ---- evaluating ---- */
 
 /* What every term gets: the block, and the rows that are left. */

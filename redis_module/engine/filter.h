@@ -25,6 +25,7 @@ struct jc_filter {
 bool jc_filter_bind(struct jc_filter *f, const struct jc_criteria *c,
                     const struct jc_segment *s, uint64_t *work);
 void jc_filter_free(struct jc_filter *f);
+size_t jc_filter_bytes(const struct jc_filter *f);
 
 /* Segments that end before this day hold nothing that c asks for. */
 int64_t jc_criteria_first_day(const struct jc_criteria *c);

@@ -6,7 +6,7 @@
 #define DIGITS_MAX 18    /* a longer number is part of the name */
 #define NAME_MAX_BYTES 512
 #define GROUPS_MAX 8     /* brackets in one name */
-#define RUNS_MAX 65536   /* in the list that is asked for */
+#define RUNS_MAX 16384   /* in the list that is asked for */
 #define STEPS_MAX 131072 /* ranges and numbers gone through: in a job's list,
                             and in all the lists that are asked for */
 
@@ -31,7 +31,7 @@ struct sink {
     struct jc_nodelist *list;
     const struct jc_nodelist *sought;
     uint64_t steps;
-    bool found;
+    bool found; /* a node of the list that is asked for, or any to ask for */
     const char *why;
 };
 
@@ -333,10 +333,17 @@ static bool collect(struct sink *sink, const char *name, uint32_t prefix_n,
                     uint32_t name_n, struct range r)
 {
     struct jc_nodelist *l = sink->list;
-    struct jc_noderun *run;
+    struct jc_noderun *run = l->runs ? &l->run[l->runs - 1] : NULL;
 
+    sink->found = true;
+    if (run && r.width && run->width == r.width && run->hi + 1 == r.lo &&
+        !compare_names(run->name, run->prefix_n, run->name_n, name, prefix_n,
+                       name_n)) { /* n1,n2,n3 */
+        run->hi = r.hi;
+        return true;
+    }
     if (l->runs == RUNS_MAX) {
-        sink->why = "a node list has more than 65536 parts";
+        sink->why = "a node list has more than 16384 parts";
         return false;
     }
     if (l->runs == l->room) {
@@ -353,11 +360,10 @@ static bool collect(struct sink *sink, const char *name, uint32_t prefix_n,
 const char *jc_nodelist_add(struct jc_nodelist *list, struct jc_slice text)
 {
     struct sink sink = {.take = collect, .list = list, .steps = list->steps};
-    size_t before = list->runs;
-    bool taken = give_list(&sink, text);
+    bool whole = give_list(&sink, text);
 
     list->steps = sink.steps;
-    if (taken && list->runs > before)
+    if (whole && sink.found)
         return NULL;
     return sink.why ? sink.why : "a node list names no node";
 }
@@ -449,6 +455,15 @@ static bool meet(struct sink *sink, const char *name, uint32_t prefix_n,
             sink->found = have(l, name, prefix_n, name_n, part);
     }
     return !sink->found;
+}
+
+size_t jc_nodelist_bytes(const struct jc_nodelist *list)
+{
+    size_t bytes = jc_size_of(list->run);
+
+    for (size_t i = 0; i < list->runs; i++)
+        bytes += jc_size_of(list->run[i].name);
+    return bytes;
 }
 
 bool jc_nodelist_overlaps(const struct jc_nodelist *list, struct jc_slice text,

@@ -29,9 +29,10 @@ const char *jc_nodelist_add(struct jc_nodelist *list, struct jc_slice text);
 /* After the last jc_nodelist_add, before asking. */
 void jc_nodelist_done(struct jc_nodelist *list);
 void jc_nodelist_free(struct jc_nodelist *list);
+size_t jc_nodelist_bytes(const struct jc_nodelist *list);
 
 /* True when text names one of the list's nodes. A text that is no node list, or
- * one of more than 65536 parts, is taken as far as it goes. *work grows by about
+ * one of very many parts, is taken as far as it goes. *work grows by about
  * the nanoseconds it took. */
 bool jc_nodelist_overlaps(const struct jc_nodelist *list, struct jc_slice text,
                           uint64_t *work);

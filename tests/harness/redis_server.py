@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,6 +25,7 @@ class RedisServer:
     Args:
         directory: for socket, log and data files.
         module: the module to load; None for a server that lacks it.
+        module_arguments: what stands behind it in a loadmodule line.
         options: settings as in redis.conf, over the defaults here.
         conf: a whole redis.conf instead of all that; its unixsocket has to be redis.sock in `directory`.
         ready_without_login: a server that wants a password before it answers PING is ready when it asks for it.
@@ -35,6 +36,7 @@ class RedisServer:
         directory: Path,
         *,
         module: Path | None = MODULE,
+        module_arguments: Sequence[str] = (),
         options: Mapping[str, str | int] | None = None,
         server: str = SERVER,
         conf: Path | None = None,
@@ -62,7 +64,7 @@ class RedisServer:
         for name, value in settings.items():
             argv += [f"--{name}", *([""] if value == "" else str(value).split(" "))]
         if module is not None:
-            argv += ["--loadmodule", str(module)]
+            argv += ["--loadmodule", str(module), *module_arguments]
         self.process = Process(argv, log=log)
 
     @property

@@ -51,6 +51,11 @@ class Store:
     def digest(self) -> bytes:
         return bytes(self.client.execute_command("DEBUG", "DIGEST"))
 
+    def digest_of(self, day: int) -> bytes:
+        """Of one segment."""
+        (digest,) = self.client.execute_command("DEBUG", "DIGEST-VALUE", f"{self.prefix}:seg:{day}")
+        return bytes(digest)
+
 
 @pytest.fixture(scope="session")
 def server(session_rundir: Path) -> Iterator[RedisServer]:

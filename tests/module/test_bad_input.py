@@ -112,6 +112,8 @@ def test_wrong_arguments(unchanged: Store, name: str, args: tuple[Any, ...], why
         (("limit", "-1"), "limit"),
         (("constraint", "x") * 65, "criterion 'constraint' was given more than 64 times"),
         (("user", "x") * 16_385, "criterion 'user' was given more than 16384 times"),
+        (("job", ",".join(f"{i}_1,{i}+1" for i in range(8_193))), "tasks and parts of more than 16384 jobs"),
+        (("node", ",".join(f"n{i}" for i in range(0, 40_000, 2))), "more than 16384 parts"),
         (("user", "x", "name", "y") * 8_193, "was given more than 16384 times"),
         (("node", "a1,n[1-999999]a111111111111111111[1]") * 1000, "node lists name too many nodes one by one"),
         (("node", "a1,n[1-99999]a111111111111111111[" + "1," * 50_000 + "1]"), "too many nodes one by one"),

@@ -96,7 +96,11 @@ def free_port() -> int:
         return int(probe.getsockname()[1]) % 50000 + 1024  # the bus port is 10000 higher
 
 
-def test_arguments_at_load_are_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "arguments",
+    ["nonsense", "QUERY-LIFETIME", "QUERY-LIFETIME 0", "QUERY-LIFETIME 86401", "QUERY-LIFETIME 1 2", "LIFETIME 600"],
+)
+def test_arguments_at_load_that_are_refused(tmp_path: Path, arguments: str) -> None:
     done = subprocess.run(
         [
             SERVER,
@@ -110,7 +114,7 @@ def test_arguments_at_load_are_refused(tmp_path: Path) -> None:
             tmp_path,
             "--loadmodule",
             MODULE,
-            "nonsense",
+            *arguments.split(),
         ],
         capture_output=True,
         text=True,
@@ -118,7 +122,7 @@ def test_arguments_at_load_are_refused(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode != 0
-    assert "slurm_jobcomp is not loaded: it takes no arguments" in done.stdout
+    assert "slurm_jobcomp is not loaded: its only argument is QUERY-LIFETIME seconds, from 1 to 86400" in done.stdout
 
 
 def test_a_server_that_is_too_old_is_refused() -> None:
