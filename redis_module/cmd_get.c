@@ -12,7 +12,10 @@ struct getting {
     struct jc_open_query *q; /* in no table */
     struct jc_buffer raw;
     uint64_t rows;
+    bool full;
 };
+
+#define REPLY_BYTES 16777216 /* for people, so it is not cut into pages */
 
 static bool get_step(RedisModuleCtx *ctx, void *data)
 {
@@ -29,10 +32,11 @@ static bool get_step(RedisModuleCtx *ctx, void *data)
         jc_segment_get(s, place, &rec, &ttl);
         jc_buffer_add_record(&g->raw, &rec);
         g->rows++;
+        g->full = g->raw.n > REPLY_BYTES;
     }
     if (key)
         RedisModule_CloseKey(key);
-    return step == JC_STEP_END;
+    return step == JC_STEP_END || g->full;
 }
 
 /* ---- one value of extra, whatever it is ---- */
@@ -141,6 +145,11 @@ static void get_reply(RedisModuleCtx *ctx, void *data, bool cut)
     if (cut) {
         jc_reply_error(ctx, "LIMIT too many segments for MULTI or a script, "
                        "send SLURMJC.GET outside");
+        return;
+    }
+    if (g->full) {
+        jc_reply_error(ctx, "LIMIT more than 16 MiB of runs of one job, use "
+                       "SLURMJC.MATCH and SLURMJC.FETCH");
         return;
     }
     mp_reader_init(&r, g->raw.p, g->raw.n);

@@ -3,6 +3,7 @@
 #include "commands.h"
 #include "engine/criteria.h"
 #include "store.h"
+#include "task.h"
 
 /* Drops the segment of a day; how many jobs it held. */
 static long long drop(RedisModuleCtx *ctx, struct jc_slice prefix, int64_t day)
@@ -28,13 +29,78 @@ static long long drop(RedisModuleCtx *ctx, struct jc_slice prefix, int64_t day)
     return rows;
 }
 
+struct trimming {
+    RedisModuleString *name; /* the prefix, which the client may take along */
+    struct jc_slice prefix;
+    int db;
+    uint64_t before;
+    int64_t day; /* to go on from */
+    long long rows;
+    bool replica; /* the server became one */
+};
+
+/* Whatever is dropped in one turn reaches replicas as a TRIM of so much. */
+static void tell(RedisModuleCtx *ctx, const struct trimming *t, int64_t day)
+{
+    RedisModule_Replicate(ctx, "SLURMJC.TRIM", "scl", t->name, "BEFORE",
+                          (long long)(day + 1) * JC_DAY_SECONDS);
+}
+
+/* Drops one day. */
+static bool trim_step(RedisModuleCtx *ctx, void *data)
+{
+    struct trimming *t = data;
+    int flags = RedisModule_GetContextFlags(ctx);
+    int64_t day = jc_store_next_day(t->db, t->prefix, t->day);
+
+    if (day == JC_NO_DAY || ((uint64_t)day + 1) * JC_DAY_SECONDS > t->before)
+        return true;
+    t->replica = (flags & REDISMODULE_CTX_FLAGS_SLAVE) &&
+                 !(flags & REDISMODULE_CTX_FLAGS_REPLICATED);
+    if (t->replica)
+        return true;
+    t->rows += drop(ctx, t->prefix, day);
+    t->day = day + 1;
+    tell(ctx, t, day);
+    return false;
+}
+
+static void trim_reply(RedisModuleCtx *ctx, void *data, bool cut)
+{
+    const struct trimming *t = data;
+
+    (void)cut;
+    if (t->replica)
+        RedisModule_ReplyWithError(ctx, "READONLY the server became a replica "
+                                   "before all was trimmed");
+    else
+        RedisModule_ReplyWithLongLong(ctx, t->rows);
+}
+
+static void trim_free(void *data)
+{
+    struct trimming *t = data;
+
+    RedisModule_FreeString(NULL, t->name);
+    RedisModule_Free(t);
+}
+
+static const struct jc_task_kind trim_task = {trim_step, trim_reply, trim_free};
+
+/* Where nobody can wait, as in MULTI or on a replica, it is done at once: it
+ * has to be done all the same. */
+static bool must_not_wait(RedisModuleCtx *ctx)
+{
+    return RedisModule_GetContextFlags(ctx) &
+           (REDISMODULE_CTX_FLAGS_MULTI | REDISMODULE_CTX_FLAGS_LUA |
+            REDISMODULE_CTX_FLAGS_DENY_BLOCKING |
+            REDISMODULE_CTX_FLAGS_REPLICATED | REDISMODULE_CTX_FLAGS_LOADING);
+}
+
 int jc_trim_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc)
 {
-    int db = RedisModule_GetSelectedDb(ctx);
-    struct jc_slice prefix;
-    long long rows = 0;
+    struct trimming *t;
     uint64_t before;
-    int64_t day;
 
     if (argc != 4)
         return RedisModule_WrongArity(ctx);
@@ -45,11 +111,16 @@ int jc_trim_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc)
                                           "prefix BEFORE epoch-seconds");
     if (!jc_check_prefix(ctx, argv[1]))
         return REDISMODULE_OK;
-    prefix = jc_arg(argv[1]);
-    for (day = jc_store_next_day(db, prefix, 0);
-         day != JC_NO_DAY && ((uint64_t)day + 1) * JC_DAY_SECONDS <= before;
-         day = jc_store_next_day(db, prefix, day + 1))
-        rows += drop(ctx, prefix, day);
-    RedisModule_ReplicateVerbatim(ctx);
-    return RedisModule_ReplyWithLongLong(ctx, rows);
+    t = RedisModule_Calloc(1, sizeof(*t));
+    t->name = RedisModule_CreateStringFromString(NULL, argv[1]);
+    t->prefix = jc_arg(t->name);
+    t->db = RedisModule_GetSelectedDb(ctx);
+    t->before = before;
+    if (!must_not_wait(ctx))
+        return jc_task_run(ctx, &trim_task, t);
+    while (!trim_step(ctx, t))
+        ;
+    trim_reply(ctx, t, false);
+    trim_free(t);
+    return REDISMODULE_OK;
 }

@@ -13,37 +13,6 @@
 #define WORDS_MAX 64
 #define MEMBERS_MAX 16384
 
-void jc_criteria_init(struct jc_criteria *c)
-{
-    memset(c, 0, sizeof(*c));
-    c->limit = UINT64_MAX;
-}
-
-static void free_strings(struct jc_strings *s)
-{
-    for (size_t i = 0; i < s->n; i++)
-        jc_host.free((char *)s->v[i].p);
-    if (s->v)
-        jc_host.free(s->v);
-}
-
-void jc_criteria_free(struct jc_criteria *c)
-{
-    for (size_t i = 0; i < c->members; i++)
-        jc_ranges_free(&c->member[i].of);
-    if (c->member)
-        jc_host.free(c->member);
-    jc_ranges_free(&c->jobs);
-    jc_ranges_free(&c->exit);
-    jc_nodelist_free(&c->nodes);
-    for (unsigned col = 0; col < JC_FIELD_COUNT; col++)
-        free_strings(&c->strings[col]);
-    free_strings(&c->viewer_accounts);
-    for (unsigned col = 0; col < JC_COLS; col++)
-        jc_ranges_free(&c->numbers[col]);
-    jc_criteria_init(c);
-}
-
 __attribute__((format(printf, 2, 3)))
 static bool refuse(struct jc_criteria *c, const char *format, ...)
 {
@@ -468,23 +437,6 @@ static void join_members(struct jc_criteria *c)
     c->members = (size_t)(last - c->member) + 1;
     for (size_t i = 0; i < c->members; i++)
         jc_ranges_sort(&c->member[i].of);
-}
-
-size_t jc_criteria_bytes(const struct jc_criteria *c)
-{
-    size_t bytes = jc_size_of(c->member) + jc_size_of(c->jobs.v) +
-                   jc_size_of(c->exit.v) + jc_nodelist_bytes(&c->nodes);
-
-    for (size_t i = 0; i < c->members; i++)
-        bytes += jc_size_of(c->member[i].of.v);
-    for (unsigned col = 0; col < JC_COLS; col++)
-        bytes += jc_size_of(c->numbers[col].v);
-    for (unsigned col = 0; col < JC_FIELD_COUNT; col++) {
-        bytes += jc_size_of(c->strings[col].v);
-        for (size_t i = 0; i < c->strings[col].n; i++)
-            bytes += jc_size_of((char *)c->strings[col].v[i].p);
-    }
-    return bytes;
 }
 
 bool jc_criteria_done(struct jc_criteria *c)

@@ -140,6 +140,14 @@ def test_in_multi_and_lua(store: Store) -> None:
     assert store.client.eval(script, 1, "job") == 7
 
 
+def test_get_of_very_many_runs(store: Store) -> None:
+    for i in range(18):
+        store.put(job(7, start=NOON - i - 1, extra={"comment": "x" * 1_000_000}))
+    with pytest.raises(redis.ResponseError, match=r"^LIMIT more than 16 MiB of runs of one job"):
+        store.call("GET", 7)
+    assert len(store.find("job", "7")) == 18
+
+
 def test_get(store: Store) -> None:
     task = job(8, array_job_id=7, array_task_id=3)
     store.put(job(7, NOON + 5, restart_count=1), job(7, extra={"comment": "hi", "ntasks": 2}), task)

@@ -14,6 +14,7 @@ import redis
 from tests.harness import RedisServer
 from tests.module.conftest import Store
 from tests.module.records import NOON, job, pack, unpack
+from tests.module.test_life import tcp_port, wait_until
 
 JOBS = 40_000
 # Each list is a string of its own that has to be taken apart: far more work than one slice.
@@ -179,3 +180,47 @@ def test_multi_runs_it_in_one_piece(big: Store) -> None:
     for i in range(40):
         pipe.execute_command("SLURMJC.MATCH", "big", f"m{i}", "node", f"x{JOBS - 1}")
     assert set(pipe.execute()) == {b"big:mat:m%d" % i for i in range(40)}
+
+
+DAYS = 20_000  # more than one command may drop in MULTI if it were a query
+
+
+def days(store: Store) -> None:
+    for at in range(0, DAYS, 500):
+        store.put(*(job(i + 1, NOON + i * 86400) for i in range(at, at + 500)))
+
+
+def test_trim_takes_turns_and_reaches_replica_and_file(make_redis: Callable[..., RedisServer]) -> None:
+    master = make_redis("master", options={"appendonly": "yes", "appendfsync": "always"})
+    replica = make_redis("replica", options={"replicaof": f"127.0.0.1 {tcp_port(master)}"})
+    with master.client() as m, replica.client() as r:
+        wait_until(lambda: r.info("replication")["master_link_status"] == "up")
+        days(Store(m))
+        assert Store(m).call("TRIM", "BEFORE", NOON + (DAYS - 101) * 86400) == DAYS - 101
+        assert Store(m).info()["segments"] == m.dbsize() == 101
+        assert m.wait(1, 10_000) == 1
+        digest = Store(m).digest()
+        assert Store(r).digest() == digest
+    master.kill()
+    master.start()
+    with master.client() as m:
+        assert Store(m).digest() == digest
+
+
+def test_trim_gives_others_a_turn(store: Store, connect: Connect) -> None:
+    days(store)
+    trimming, other = connect(), connect()
+    with one_turn(connect()):
+        trimming.send_command("SLURMJC.TRIM", "job", "BEFORE", NOON + DAYS * 86400)
+        other.send_command("DBSIZE")
+    assert 0 < other.read_response() < DAYS
+    assert trimming.read_response() == DAYS
+    assert store.client.dbsize() == 0
+
+
+def test_trim_in_multi_is_done_when_exec_returns(store: Store) -> None:
+    days(store)
+    pipe = store.client.pipeline(transaction=True)
+    pipe.execute_command("SLURMJC.TRIM", "job", "BEFORE", NOON + DAYS * 86400)
+    pipe.dbsize()
+    assert pipe.execute() == [DAYS, 0]
