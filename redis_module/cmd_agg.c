@@ -9,9 +9,17 @@
 struct aggregating {
     struct jc_open_query *q; /* in no table */
     struct jc_agg agg;
+    struct jc_agg_sort sort;
+    enum { SCAN, SORT, NO_MEMORY, READY } phase;
+    uint64_t groups;  /* to be told ... */
+    uint64_t replied; /* ... and told */
 };
 
-static bool agg_step(RedisModuleCtx *ctx, void *data)
+#define SORT_STEPS 4096  /* comparisons that a step makes */
+#define REPLY_GROUPS 256 /* groups that a step tells */
+
+/* True when every block is counted. */
+static bool scan_step(RedisModuleCtx *ctx, void *data)
 {
     struct aggregating *a = data;
     uint64_t work_max = a->q->scan.work + JC_STEP_WORK;
@@ -31,6 +39,23 @@ static bool agg_step(RedisModuleCtx *ctx, void *data)
             RedisModule_CloseKey(key);
     } while (step == JC_STEP_ROW && !a->agg.full);
     return step == JC_STEP_END || a->agg.full;
+}
+
+static bool agg_step(RedisModuleCtx *ctx, void *data)
+{
+    struct aggregating *a = data;
+
+    if (a->phase == SCAN) {
+        if (!scan_step(ctx, a))
+            return false;
+        a->groups = a->agg.names.count;
+        if (a->groups > a->q->scan.criteria.limit)
+            a->groups = a->q->scan.criteria.limit;
+        a->phase = jc_agg_sort_start(&a->agg, &a->sort) ? SORT : NO_MEMORY;
+    }
+    if (a->phase == SORT && jc_agg_sort_step(&a->agg, &a->sort, SORT_STEPS))
+        a->phase = READY;
+    return a->phase != SORT || a->agg.full;
 }
 
 static void reply_sum(RedisModuleCtx *ctx, unsigned __int128 v)
@@ -64,9 +89,6 @@ static void reply_group(RedisModuleCtx *ctx, const struct jc_agg *a,
 static void agg_reply(RedisModuleCtx *ctx, void *data, bool cut)
 {
     const struct aggregating *a = data;
-    uint64_t limit = a->q->scan.criteria.limit, n = a->agg.names.count;
-    uint32_t *ids;
-
     if (cut || a->agg.full) {
         jc_reply_error(ctx, "LIMIT %s", cut
                            ? "too many jobs for MULTI or a script, send "
@@ -74,17 +96,23 @@ static void agg_reply(RedisModuleCtx *ctx, void *data, bool cut)
                            : "more than 262144 groups, narrow the criteria");
         return;
     }
-    ids = jc_agg_sorted(&a->agg);
-    if (!ids) {
+    if (a->phase == NO_MEMORY) {
         jc_reply_error(ctx, "ERR no memory to sort the groups");
         return;
     }
-    if (n > limit)
-        n = limit;
-    RedisModule_ReplyWithArray(ctx, (long)n);
-    for (uint64_t i = 0; i < n; i++)
-        reply_group(ctx, &a->agg, ids[i]);
-    jc_host.free(ids);
+    RedisModule_ReplyWithArray(ctx, (long)a->groups);
+}
+
+/* Tells some of the groups. */
+static bool agg_more(RedisModuleCtx *ctx, void *data)
+{
+    struct aggregating *a = data;
+
+    if (a->agg.full || a->phase != READY)
+        return true;
+    for (unsigned i = 0; i < REPLY_GROUPS && a->replied < a->groups; i++)
+        reply_group(ctx, &a->agg, a->sort.id[a->replied++]);
+    return a->replied == a->groups;
 }
 
 static void agg_free(void *data)
@@ -92,11 +120,13 @@ static void agg_free(void *data)
     struct aggregating *a = data;
 
     jc_query_release(a->q);
+    jc_agg_sort_free(&a->sort);
     jc_agg_free(&a->agg);
     RedisModule_Free(a);
 }
 
-static const struct jc_task_kind agg_task = {agg_step, agg_reply, agg_free};
+static const struct jc_task_kind agg_task = {agg_step, agg_reply, agg_free,
+                                             agg_more};
 
 /* Takes BY f [f]; the next argument, or 0 when it has replied. */
 static int parse_keys(RedisModuleCtx *ctx, struct jc_agg *agg,

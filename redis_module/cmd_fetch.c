@@ -158,7 +158,8 @@ static void fetch_free(void *data)
 }
 
 static const struct jc_task_kind fetch_task = {fetch_step, fetch_reply,
-                                               fetch_free};
+                                               fetch_free,
+                                               NULL};
 
 static int reply_no_query(RedisModuleCtx *ctx, RedisModuleString *id)
 {

@@ -172,7 +172,8 @@ static void get_free(void *data)
     RedisModule_Free(g);
 }
 
-static const struct jc_task_kind get_task = {get_step, get_reply, get_free};
+static const struct jc_task_kind get_task = {get_step, get_reply, get_free,
+                                             NULL};
 
 int jc_get_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc)
 {

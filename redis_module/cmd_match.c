@@ -63,7 +63,8 @@ static void match_free(void *data)
 }
 
 static const struct jc_task_kind match_task = {match_step, match_reply,
-                                               match_free};
+                                               match_free,
+                                               NULL};
 
 int jc_match_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc)
 {

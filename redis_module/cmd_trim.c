@@ -85,7 +85,8 @@ static void trim_free(void *data)
     RedisModule_Free(t);
 }
 
-static const struct jc_task_kind trim_task = {trim_step, trim_reply, trim_free};
+static const struct jc_task_kind trim_task = {trim_step, trim_reply, trim_free,
+                                              NULL};
 
 /* Where nobody can wait, as in MULTI or on a replica, it is done at once: it
  * has to be done all the same. */

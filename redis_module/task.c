@@ -13,6 +13,7 @@ struct task {
     const struct jc_task_kind *kind;
     void *data;
     RedisModuleBlockedClient *client;
+    RedisModuleCtx *replies; /* elements go there before the reply's head */
     int db;
     struct task *next;
 };
@@ -39,17 +40,35 @@ static int64_t now_us(void)
     return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
 }
 
-/* Steps until done (true) or until so many microseconds have passed. */
-static bool run_for(RedisModuleCtx *ctx, const struct jc_task_kind *kind,
-                    void *data, int64_t us)
-{
-    int64_t until = now_us() + us;
+typedef bool stepper(RedisModuleCtx *ctx, void *data);
 
+/* Steps until done (true) or until that time. */
+static bool run_until(RedisModuleCtx *ctx, stepper *step, void *data,
+                      int64_t until)
+{
     do {
-        if (kind->step(ctx, data))
+        if (step(ctx, data))
             return true;
     } while (now_us() < until);
     return false;
+}
+
+/* A slice of a task whose client waits. */
+static bool run_slice(RedisModuleCtx *ctx, struct task *t)
+{
+    int64_t until = now_us() + SLICE_US;
+
+    if (!t->replies) {
+        if (!run_until(ctx, t->kind->step, t->data, until))
+            return false;
+        if (!t->kind->more)
+            return true;
+        t->replies = RedisModule_GetThreadSafeContext(t->client);
+    }
+    if (!run_until(t->replies, t->kind->more, t->data, until))
+        return false;
+    RedisModule_FreeThreadSafeContext(t->replies);
+    return true;
 }
 
 static int reply_unblocked(RedisModuleCtx *ctx, RedisModuleString **argv,
@@ -89,7 +108,7 @@ static void slice(RedisModuleCtx *ctx, void *data)
     if (!first)
         end = &first;
     RedisModule_SelectDb(ctx, t->db);
-    if (run_for(ctx, t->kind, t->data, SLICE_US))
+    if (run_slice(ctx, t))
         RedisModule_UnblockClient(t->client, t);
     else
         enqueue(t);
@@ -127,8 +146,8 @@ int jc_task_run(RedisModuleCtx *ctx, const struct jc_task_kind *kind,
     bool blockable = !(flags & (REDISMODULE_CTX_FLAGS_MULTI |
                                 REDISMODULE_CTX_FLAGS_LUA |
                                 REDISMODULE_CTX_FLAGS_DENY_BLOCKING));
-    bool done = run_for(ctx, kind, data, blockable ? SLICE_US
-                                                   : UNBLOCKABLE_US);
+    int64_t until = now_us() + (blockable ? SLICE_US : UNBLOCKABLE_US);
+    bool done = run_until(ctx, kind->step, data, until);
     struct task *t;
 
     if (!done && blockable && !first && !ring(ctx)) {
@@ -138,6 +157,8 @@ int jc_task_run(RedisModuleCtx *ctx, const struct jc_task_kind *kind,
     }
     if (done || !blockable) {
         kind->reply(ctx, data, !done);
+        while (done && kind->more && !kind->more(ctx, data))
+            ;
         kind->free(data);
         return REDISMODULE_OK;
     }

@@ -22,6 +22,9 @@ struct jc_task_kind {
     /* Replies. cut: the work was stopped at the bound for MULTI and scripts. */
     void (*reply)(RedisModuleCtx *ctx, void *data, bool cut);
     void (*free)(void *data);
+    /* For a reply with many elements, or NULL: reply() tells how many there
+     * are, and this sends some of them; true when none are left. */
+    bool (*more)(RedisModuleCtx *ctx, void *data);
 };
 
 /* Runs the task and replies, now or later; frees data when done. */

@@ -2,7 +2,6 @@
 #include "agg.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 #include <strings.h>
 
 #include "hash.h"
@@ -325,29 +324,80 @@ void jc_agg_block(struct jc_agg *a, const struct jc_segment *s,
 
 /* ---- order ---- */
 
-static int by_jobs(const void *pa, const void *pb, void *arg)
+static bool comes_first(const struct jc_agg *a, uint32_t x, uint32_t y)
 {
-    const struct jc_agg *a = arg;
-    uint32_t x = *(const uint32_t *)pa, y = *(const uint32_t *)pb;
     struct jc_slice nx, ny;
     int c;
 
     if (a->group[x].jobs != a->group[y].jobs)
-        return a->group[x].jobs > a->group[y].jobs ? -1 : 1;
+        return a->group[x].jobs > a->group[y].jobs;
     nx = jc_dict_get(&a->names, x);
     ny = jc_dict_get(&a->names, y);
     c = memcmp(nx.p, ny.p, nx.n < ny.n ? nx.n : ny.n);
-    return c ? c : (nx.n > ny.n) - (nx.n < ny.n);
+    return c ? c < 0 : nx.n <= ny.n;
 }
 
-uint32_t *jc_agg_sorted(const struct jc_agg *a)
+bool jc_agg_sort_start(const struct jc_agg *a, struct jc_agg_sort *o)
 {
-    uint32_t *ids = jc_host.try_alloc((a->names.count + 1) * sizeof(*ids));
+    size_t bytes = ((size_t)a->names.count + 1) * sizeof(*o->id);
 
-    if (!ids)
-        return NULL;
-    for (uint32_t i = 0; i < a->names.count; i++)
-        ids[i] = i;
-    qsort_r(ids, a->names.count, sizeof(*ids), by_jobs, (void *)a);
-    return ids;
+    *o = (struct jc_agg_sort){.n = a->names.count, .width = 1, .right = 1};
+    o->id = jc_host.try_alloc(bytes);
+    o->spare = jc_host.try_alloc(bytes);
+    for (uint32_t i = 0; i < o->n && o->id; i++)
+        o->id[i] = i;
+    return o->id && o->spare;
+}
+
+void jc_agg_sort_free(struct jc_agg_sort *o)
+{
+    if (o->id)
+        jc_host.free(o->id);
+    if (o->spare)
+        jc_host.free(o->spare);
+    *o = (struct jc_agg_sort){0};
+}
+
+static uint32_t at_most(uint64_t v, uint32_t n)
+{
+    return v < n ? (uint32_t)v : n;
+}
+
+/* The ids of two sorted runs side by side become one run of spare. */
+static void merge_one(const struct jc_agg *a, struct jc_agg_sort *o)
+{
+    uint32_t pair = o->at - o->at % (2 * o->width);
+    uint32_t mid = at_most((uint64_t)pair + o->width, o->n);
+    uint32_t end = at_most((uint64_t)pair + 2 * (uint64_t)o->width, o->n);
+    bool left = o->right >= end ||
+                (o->left < mid &&
+                 comes_first(a, o->id[o->left], o->id[o->right]));
+
+    o->spare[o->at++] = o->id[left ? o->left++ : o->right++];
+    if (o->at == end) {
+        o->left = end;
+        o->right = at_most((uint64_t)end + o->width, o->n);
+    }
+}
+
+static void next_pass(struct jc_agg_sort *o)
+{
+    uint32_t *sorted = o->spare;
+
+    o->spare = o->id;
+    o->id = sorted;
+    o->width *= 2;
+    o->at = o->left = 0;
+    o->right = at_most(o->width, o->n);
+}
+
+bool jc_agg_sort_step(const struct jc_agg *a, struct jc_agg_sort *o,
+                      uint32_t steps)
+{
+    for (; steps > 0 && o->width < o->n; steps--) {
+        merge_one(a, o);
+        if (o->at == o->n)
+            next_pass(o);
+    }
+    return o->width >= o->n;
 }

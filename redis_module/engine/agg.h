@@ -57,8 +57,20 @@ void jc_agg_block(struct jc_agg *a, const struct jc_segment *s,
 struct jc_slice jc_agg_name(const struct jc_agg *a, uint32_t group,
                             unsigned i);
 
-/* Group ids by jobs, most first, then by name; to be freed with jc_host.free.
- * NULL without memory. */
-uint32_t *jc_agg_sorted(const struct jc_agg *a);
+/* Sorting the groups by jobs, most first, then by name, a little at a time. */
+struct jc_agg_sort {
+    uint32_t *id;    /* of the groups, sorted in the end */
+    uint32_t *spare; /* where a pass merges to */
+    uint32_t n, width;      /* runs of so many are sorted */
+    uint32_t at, left, right; /* of the merge at hand: next place, next of both */
+};
+
+/* False without memory. */
+bool jc_agg_sort_start(const struct jc_agg *a, struct jc_agg_sort *o);
+
+/* Goes on for so many comparisons; true when all is sorted. */
+bool jc_agg_sort_step(const struct jc_agg *a, struct jc_agg_sort *o,
+                      uint32_t steps);
+void jc_agg_sort_free(struct jc_agg_sort *o);
 
 #endif

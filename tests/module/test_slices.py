@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -224,3 +225,22 @@ def test_trim_in_multi_is_done_when_exec_returns(store: Store) -> None:
     pipe.execute_command("SLURMJC.TRIM", "job", "BEFORE", NOON + DAYS * 86400)
     pipe.dbsize()
     assert pipe.execute() == [DAYS, 0]
+
+
+def test_many_groups_are_sorted_and_told_in_turns(store: Store, connect: Connect) -> None:
+    names = [f"n{i * 7919 % 30_011}" for i in range(60_000)]
+    for at in range(0, len(names), 1000):
+        store.put(*(job(i + 1, NOON + i // 8, name=names[i]) for i in range(at, at + 1000)))
+    counts = Counter(names)
+    expected = sorted(counts, key=lambda name: (-counts[name], name.encode()))
+    asking, other = connect(), connect()
+    with one_turn(connect()):
+        asking.send_command("SLURMJC.AGG", "job", "BY", "name")
+        other.send_command("INFO", "clients")
+    assert b"blocked_clients:1\r\n" in other.read_response()
+    assert [row[:2] for row in asking.read_response()] == [[name.encode(), counts[name]] for name in expected]
+    top = store.call("AGG", "BY", "name", "limit", 3)
+    assert [row[0] for row in top] == [name.encode() for name in expected[:3]]
+    pipe = store.client.pipeline(transaction=True)
+    pipe.execute_command("SLURMJC.AGG", "job", "BY", "name", "limit", 3)
+    assert pipe.execute() == [top]
