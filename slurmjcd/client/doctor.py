@@ -87,7 +87,7 @@ def _lines(found: Finding) -> list[str]:
 
 def _status(findings: list[Finding]) -> int:
     wrong = [found for found in findings if found.level == "error"]
-    if any(word in found.text for found in wrong for word in ("NOAUTH", "NOPERM", "WRONGPASS")):
+    if any(found.check == "login" for found in wrong):
         return DENIED
     if any(found.check in ("redis", "daemon") for found in wrong):
         return UNREACHABLE

@@ -14,11 +14,11 @@ from slurmjcd.errors import Refused, StoreError
 from slurmjcd.store import Store, StoreInfo, StoreLink
 
 _ACL: Final = "ACL"
-_DENIED: Final = ("NOPERM", "NOAUTH", "WRONGPASS")
+_DENIED: Final = ("NOPERM", "NOAUTH", "invalid username-password pair")
 
 
 async def look(config: Config) -> AsyncIterator[Finding]:
-    """All of it; when Redis can't be reached, one finding of the check `redis`."""
+    """All of it; when Redis can't be reached one finding of the check `redis`, when it lets us not in, of `login`."""
     store = Store(config)
     link = store.writer()
     try:
@@ -28,11 +28,10 @@ async def look(config: Config) -> AsyncIterator[Finding]:
         if "lacks the module" in text:
             text, _, fix = text.partition(": ")
             yield Finding("module", "error", text, fix)
+        elif any(word in text for word in _DENIED):
+            yield Finding("login", "error", text, "redis.user and redis.password_file, or the ACL file of Redis")
         else:
-            fix = (
-                "look at redis.user and redis.password_file" if _is_denial(text) else "systemctl status, redis.address"
-            )
-            yield Finding("redis", "error", text, fix)
+            yield Finding("redis", "error", text, "start Redis (systemctl status redis-server), or set redis.address")
         return
     try:
         yield Finding("redis", "ok", f"{info.text('server')} {info.text('server_version')} at {store.address}")
@@ -42,10 +41,6 @@ async def look(config: Config) -> AsyncIterator[Finding]:
             yield finding
     finally:
         await link.close()
-
-
-def _is_denial(text: str) -> bool:
-    return any(word in text for word in _DENIED)
 
 
 def module(info: StoreInfo) -> Iterator[Finding]:

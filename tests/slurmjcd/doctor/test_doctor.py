@@ -12,11 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from slurmjcd import configfile
+from slurmjcd.client.doctor import doctor as command
 from slurmjcd.config import Config, RedisSection
 from slurmjcd.doctor import machine
 from slurmjcd.doctor.redis import transport
-from tests.harness import ROOT, Daemon, RedisServer
+from tests.harness import MODULE, ROOT, Daemon, RedisServer
 from tests.harness.paths import program
 
 MakeRedis = Callable[..., RedisServer]
@@ -81,8 +84,6 @@ def test_nothing_is_wrong_with_what_the_files_make(
 
 
 def test_the_daemons_own_redis_is_well(make_daemon: MakeDaemon) -> None:
-    from tests.harness.paths import MODULE
-
     daemon = make_daemon(settings={"embedded": {"module": str(MODULE)}})
     status, findings = doctor(daemon)
     assert (status, [entry for entry in wrong(findings) if entry[1] == "error"]) == (0, [])
@@ -135,7 +136,7 @@ def test_a_wrong_password_is_denied(
     daemon = make_daemon(redis_address=redis.address, settings={"redis": login(rundir)})
     (rundir / "w").write_text("other")
     status, findings = doctor(daemon)
-    assert wrong(findings) == [("redis", "error")]
+    assert wrong(findings) == [("login", "error")]
     assert status == 4, texts(findings, "redis")
 
 
@@ -187,13 +188,14 @@ def test_for_people_it_is_a_line_each_and_the_fix_below(make_redis: MakeRedis, m
 def test_a_configuration_that_may_not_be_read_is_denied(make_daemon: MakeDaemon, make_redis: MakeRedis) -> None:
     daemon = make_daemon(redis_address=make_redis(options=GOOD).address)
     daemon.conf.chmod(0o600)
-    code = "from slurmjcd.client.main import main; import os, sys; sys.argv[1:] = {!r}; os.setuid(64103); main()"
-    done = subprocess.run(
-        [program("python"), "-c", code.format(["doctor", "--config", str(daemon.conf)])],
-        capture_output=True, text=True, check=False, cwd=ROOT,
-    )  # fmt: skip
-    assert done.returncode == 4, done.stderr
-    assert "can't be read: Permission denied" in done.stderr
+    assert configfile.load(daemon.conf, {})  # imported while that is still allowed
+    os.seteuid(64103)
+    try:
+        done = CliRunner().invoke(command, ["--config", str(daemon.conf)])
+    finally:
+        os.seteuid(0)
+    assert done.exit_code == 4
+    assert "can't be read: Permission denied" in done.output
 
 
 # ---- what can't be planted on the machine that runs the tests --------------------------------------------------------
