@@ -187,6 +187,10 @@ static void _roll_forward(struct ring *ring)
 	}
 }
 
+/* Positions count bytes since the ring was made: none gets so far, and what is
+ * added to them must not wrap. */
+#define POS_MAX (UINT64_MAX / 2)
+
 static void _recover(struct ring *ring)
 {
 	struct ring_header *header = ring_header(ring);
@@ -200,7 +204,7 @@ static void _recover(struct ring *ring)
 	if (!ring->tail.generation)
 		ring->tail.generation = 1;
 	if (!head_known || !tail_known ||
-	    (ring->tail.pos > ring->head.pos) ||
+	    (ring->tail.pos > ring->head.pos) || (ring->head.pos > POS_MAX) ||
 	    (ring->head.pos - ring->tail.pos > ring->size) ||
 	    (ring->head.pos % RING_ALIGN) || (ring->tail.pos % RING_ALIGN)) {
 		plog_error("ring %s: header damaged, sending every record in it again",
