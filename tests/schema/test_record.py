@@ -12,9 +12,11 @@ from typing import Any
 import msgpack
 import pytest
 
+from tests.harness.paths import CMAKE_BUILD
+
 ROOT = Path(__file__).parents[2]
 SCHEMA = ROOT / "schema"
-DUMP = ROOT / "build/cmake/tests/record_dump"
+DUMP = CMAKE_BUILD / "tests/record_dump"
 FIELDS = json.loads((SCHEMA / "record.json").read_text())["fields"]
 VECTORS = json.loads((SCHEMA / "vectors.json").read_text())
 sys.path.insert(0, str(SCHEMA))
