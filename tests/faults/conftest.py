@@ -47,9 +47,10 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 def make_world(rundir: Path, stopper: ExitStack) -> Callable[..., World]:
     """Start redis-server and slurmjcd; with the driver they are stopped at the test's end."""
 
-    def make(**kwargs: Any) -> World:
+    def make(*, start: bool = True, **kwargs: Any) -> World:
         world = World(rundir, ring_dir(rundir), stopper, **kwargs)
-        world.start()
+        if start:
+            world.start()
         return world
 
     return make

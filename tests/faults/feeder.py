@@ -137,7 +137,14 @@ class Feeder:
         return protocol.command(protocol.PUT, b"SPOOL", self.source.encode(), b"%d" % seq, b"RECORDS", *records)
 
 
-def feed_until(feeder: Feeder, condition: Callable[[], object], *, step: int = 100, what: str) -> None:
+def feed_until(
+    feeder: Feeder,
+    condition: Callable[[], object],
+    *,
+    what: str | Callable[[], str],
+    step: int = 100,
+    timeout_s: float = 20.0,
+) -> None:
     """Keep records coming until something has happened."""
 
     def more() -> object:
@@ -145,7 +152,7 @@ def feed_until(feeder: Feeder, condition: Callable[[], object], *, step: int = 1
             feeder.feed(step)
         return condition()
 
-    wait_until(more, what=what, every_s=0.01)
+    wait_until(more, what=what, every_s=0.01, timeout_s=timeout_s)
 
 
 def ids(ranges: Iterable[range]) -> list[int]:

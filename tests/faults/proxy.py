@@ -12,6 +12,7 @@ import contextlib
 import socket
 import struct
 import threading
+from collections import deque
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from enum import Enum
@@ -50,6 +51,7 @@ class Way:
     chunk: int = _CHUNK  # 1 makes bytes drip
     silent: bool = False  # bytes are taken and thrown away
     cut: Cut | None = None  # for the first connection that gets there
+    plan: deque[Cut] = field(default_factory=deque)  # what becomes `cut` when that was carried out
     bytes: int = 0
 
 
@@ -165,7 +167,7 @@ class ChaosProxy:
                 sent += len(data)
                 await writer.drain()
                 if cut is not None and sent >= cut.at:
-                    way.cut = None
+                    way.cut = way.plan.popleft() if way.plan else None
                     self.cuts += 1
                     await self._cut(pair, writer, cut.end)
                     return

@@ -3,19 +3,28 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from tests.faults import oracle
 from tests.faults.driver import hold
+from tests.faults.feeder import Feeder, feed_until
 from tests.faults.proxy import ChaosProxy, Cut, End, Way
 from tests.faults.world import World
 from tests.harness import wait_until
+from tests.harness.paths import program
 
 # short timeouts: what is tested is that they are there
 SETTINGS = {"redis": {"reply_s": 1.0, "connect_s": 1.0}}
-PUT_BYTES = 4000  # of one small batch with its head
+# a daemon that waits for 5 to 20 ms between attempts
+IMPATIENT = """
+from slurmjcd import backoff, cli, shipper
+shipper.Backoff = lambda **_: backoff.Backoff(first_s=0.02, longest_s=0.02)
+cli.main()
+"""
 
 
 def hop(world: World, name: str) -> ChaosProxy:
@@ -31,25 +40,6 @@ def way(proxy: ChaosProxy, name: str) -> Way:
 @pytest.fixture
 def world(make_world: Callable[..., World]) -> World:
     return make_world(proxied=True, settings=SETTINGS)
-
-
-def cut_at_each(world: World, proxy: ChaosProxy, direction: str, end: End, positions: range) -> None:
-    """Ten records at a time, with the connection cut at the next position of that direction."""
-    calls = 0
-    for at in positions:
-        before = proxy.cuts
-        way(proxy, direction).cut = Cut(at, end)
-        proxy.drop_all()
-        world.driver.start(10)
-        calls += 10
-        world.driver.wait_calls(calls)
-        wait_until(
-            lambda before=before, calls=calls: proxy.cuts > before or world.stored_count() >= calls,
-            what=f"a cut at byte {at}",
-        )
-        if proxy.cuts == before:
-            break  # so many bytes never went that way
-        world.driver.process.kill()
 
 
 @pytest.mark.parametrize("end", [pytest.param(End.CLOSE, marks=pytest.mark.faults_fast), End.RESET, End.HALF])
@@ -69,16 +59,63 @@ def test_connections_cut_here_and_there(world: World, where: str, direction: str
     world.check()
 
 
-@pytest.mark.timeout(1200)
-@pytest.mark.parametrize("end", [End.CLOSE, End.HALF])
-@pytest.mark.parametrize("direction", ["request", "reply"])
-def test_every_byte_between_daemon_and_redis(world: World, direction: str, end: End) -> None:
-    """The outcome of the PUT under way is unknown each time; the watermark says what it was."""
+EVERY_BYTE = [
+    pytest.param("reply", End.CLOSE, 31, marks=pytest.mark.faults_fast),
+    ("reply", End.CLOSE, 1),
+    ("reply", End.HALF, 1),
+    ("request", End.CLOSE, 3),
+    ("request", End.HALF, 11),
+]
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(("direction", "end", "step"), EVERY_BYTE)
+def test_every_byte_between_daemon_and_redis(
+    make_world: Callable[..., World], direction: str, end: End, step: int
+) -> None:
+    """Each connection is cut one place further on, from its first byte past the first PUTs, until none is left.
+
+    The outcome of the PUT under way is unknown each time; the watermark says what it was. The daemon has its back-off
+    shortened, which alone would make hours of this.
+    """
+    world = make_world(proxied=True, settings=SETTINGS, start=False)
+    at = world.daemon.process.argv.index(str(program("slurmjcd")))
+    world.daemon.process.argv[at : at + 1] = [sys.executable, "-c", IMPATIENT]
+    world.start()
     proxy = hop(world, "redis")
-    limit = PUT_BYTES if direction == "request" else 1000
+    wait_until(world.daemon.ready, what="the daemon to be connected")
+    handshake = way(proxy, direction).bytes  # of a connection that has not sent a record yet
+    places = range(0, handshake + (4000 if direction == "request" else 30), step)
+    with Feeder(world.daemon.ingest_socket) as feeder:
+        way(proxy, direction).plan.extend(Cut(place, end) for place in places)
+        way(proxy, direction).cut = way(proxy, direction).plan.popleft()
+        proxy.drop_all()
+        feed_until(feeder, lambda: proxy.cuts >= len(places), step=10, what=lambda: f"{proxy.cuts} cuts", timeout_s=600)
+        proxy.heal()
+        feeder.wait_acked()
+        wait_until(lambda: world.stored_count() >= feeder.acked, what="all to arrive")
+        with world.redis.client() as client:
+            verdict = oracle.compare(feeder.job_ids(), oracle.stored(client))
+        assert verdict.good, verdict
+    assert world.daemon.process.running
+
+
+@pytest.mark.timeout(600)
+def test_every_byte_of_the_daemons_replies_to_the_plugin(world: World) -> None:
+    """What the daemon took and could not say so is sent again and taken once."""
+    proxy = hop(world, "daemon")
     world.driver.start(0)
+    wait_until(lambda: proxy.replies.bytes, what="the plugin's greeting")
+    handshake, place, made = proxy.replies.bytes, 0, 0
     world.driver.stop()
-    cut_at_each(world, proxy, direction, end, range(0, limit, 7 if direction == "request" else 3))
+    while proxy.cuts == place:  # every one was carried out so far
+        proxy.replies.cut = Cut(place, End.CLOSE)
+        cuts, place, made = place, place + 1, made + 10
+        world.driver.start(10)
+        world.driver.wait_calls(made)
+        wait_until(lambda cuts=cuts, made=made: proxy.cuts > cuts or world.stored_count() >= made, what=f"cut {cuts}")
+        world.driver.process.kill()
+    assert place > handshake + len(b":10\r\n"), "no answer to a PUT was cut"
     world.check()
 
 
