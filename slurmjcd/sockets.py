@@ -66,7 +66,7 @@ class OwnSocket:
         old_umask = os.umask(0o777 & ~mode)  # so that the socket never has another mode than this
         try:
             sock.bind(str(path))
-            if owner is not None:
+            if owner not in (None, os.geteuid()):
                 os.chown(path, owner, -1, follow_symlinks=False)
             sock.listen(_BACKLOG)
         except OSError as exc:
