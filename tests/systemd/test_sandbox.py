@@ -133,7 +133,7 @@ def test_it_is_the_unit_that_refuses(rundir: Path, tmp_path: Path, setting: str,
 async def test_the_daemon_and_its_redis_work_there(rundir: Path, stopper: ExitStack) -> None:
     daemon = Daemon(rundir / "jc", settings={"embedded": {"module": str(MODULE)}})
     writable = [daemon.run_dir, daemon.state_dir, daemon.directory]
-    command = [program("slurmjcd"), "run", "--config", daemon.conf]
+    command: list[str | Path] = [program("slurmjcd"), "run", "--config", daemon.conf]
     daemon.process = Process(
         [sys.executable, SANDBOX, UNIT, *writable, "--", *command], log=daemon.directory / "slurmjcd.log"
     )
