@@ -56,7 +56,8 @@ def slurm_plugin_dir() -> Path:
         "/usr/local/lib/slurm",
     ]
     for place in map(Path, places):
-        if (place / "jobcomp_none.so").exists():
+        # every release has that one, jobcomp_none.so is gone since 23.11
+        if (place / "jobcomp_filetxt.so").exists():
             return place
     raise FileNotFoundError(f"Slurm's plugins are in none of {', '.join(places)}")
 
