@@ -128,15 +128,33 @@ static time_t _elapsed(const struct jc_record *record, time_t start, time_t end)
 	return (start && (elapsed > 0)) ? elapsed : 0;
 }
 
+/* When sacct shows it to have begun, 0: never. */
+static time_t _start(const struct jc_record *record)
+{
+#ifndef SACCT_SHOWS_START_OF_PART
+	if (record->orig_start)
+		return (time_t) record->orig_start;
+#endif
+	return _time(record, JC_FIELD_START);
+}
+
+static uint32_t _cpus(const struct jc_record *record)
+{
+#ifdef SACCT_SHOWS_ALLOCATED_CPUS
+	if (!record->string[JC_FIELD_TRES_ALLOC].p &&
+	    !_time(record, JC_FIELD_START))
+		return 0;
+#endif
+	return _number(record, JC_FIELD_CPU_COUNT);
+}
+
 extern jobcomp_job_rec_t *query_row(struct row_memory *memory,
 				    const struct jc_record *record)
 {
 	jobcomp_job_rec_t *row = row_alloc(memory);
 	time_t start, end;
 
-	/* the parts of a resized job are shown with the start of the whole */
-	start = record->orig_start ? (time_t) record->orig_start :
-				    _time(record, JC_FIELD_START);
+	start = _start(record);
 	end = _time(record, JC_FIELD_END);
 	row->jobid = _number(record, JC_FIELD_JOB_ID);
 	if (record->number[JC_FIELD_SLUID].known)
@@ -158,7 +176,7 @@ extern jobcomp_job_rec_t *query_row(struct row_memory *memory,
 				 "None assigned");
 	row->tres_fmt_req_str = _text(memory, record, JC_FIELD_TRES_REQ);
 	row->node_cnt = _number(record, JC_FIELD_NODE_COUNT);
-	row->proc_cnt = row->max_procs = _number(record, JC_FIELD_CPU_COUNT);
+	row->proc_cnt = row->max_procs = _cpus(record);
 	row->state = _state_text(memory, record);
 	row->timelimit = _limit_text(memory, record);
 	row->exit_code = _status_text(memory, record, JC_FIELD_EXIT_CODE, true);

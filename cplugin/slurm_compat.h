@@ -90,6 +90,18 @@ typedef __typeof__(*((job_record_t *) NULL)->details) jc_job_details_t;
 	((void) (memory), (void) (row), (void) (value))
 #endif
 
+/* 23.02.5 shows no CPUs for a job that was given none, before that those it
+ * had asked for (sacct's print.c: cpu_tres_rec_count). */
+#if SLURM_VERSION_NUMBER >= SLURM_VERSION_NUM(23, 2, 5)
+#define SACCT_SHOWS_ALLOCATED_CPUS 1
+#endif
+
+/* 24.11 shows each part of a resized job with its own start: slurmdbd is no
+ * longer told the start of the whole again (SLURMDB_JOB_FLAG_START_R). */
+#if SLURM_VERSION_NUMBER >= SLURM_VERSION_NUM(24, 11, 0)
+#define SACCT_SHOWS_START_OF_PART 1
+#endif
+
 /* 23.11 can ask for a range of array tasks at once. */
 #if SLURM_VERSION_NUMBER >= SLURM_VERSION_NUM(23, 11, 0)
 #define HAVE_ARRAY_BITMAP 1

@@ -15,7 +15,7 @@ import pytest
 
 from tests.cplugin.fake_daemon import FakeDaemon, array, bulk
 from tests.harness.paths import PLUGIN
-from tests.harness.slurm_conf import slurm_plugin_dir
+from tests.harness.slurm_conf import slurm_plugin_dir, slurm_version
 
 # what of the environment sacct keeps: its path, and a sanitizer if the tests run with one
 KEPT = {name: os.environ[name] for name in ("PATH", "LD_PRELOAD", "ASAN_OPTIONS") if name in os.environ}
@@ -27,7 +27,8 @@ RECORD: list[Any] = [
 ]  # fmt: skip
 POSITION = {
     "job_id": 1, "het_job_id": 4, "het_job_offset": 5, "user": 9, "name": 11, "state": 19, "exit_code": 21,
-    "derived": 22, "submit": 23, "eligible": 24, "start": 25, "end": 26, "limit": 27, "nodes": 30, "extra": 37,
+    "derived": 22, "submit": 23, "eligible": 24, "start": 25, "end": 26, "limit": 27, "nodes": 30,
+    "tres_alloc": 32, "extra": 37,
 }  # fmt: skip
 
 
@@ -125,9 +126,23 @@ def test_state(sacct: Sacct, changes: dict[str, Any], state: str) -> None:
     assert sacct.row(record(**changes), "state") == [state]
 
 
-def test_part_of_a_resized_job_starts_and_lasts_as_the_whole(sacct: Sacct) -> None:
+def test_part_of_a_resized_job_starts_and_lasts_as_sacct_shows_it(sacct: Sacct) -> None:
+    """That is as the whole, until 24.11."""
     blob = record(start=DAY + 120, end=DAY + 180, extra={"orig_start": DAY + 60})
-    assert sacct.row(blob, "start,elapsedraw") == ["2023-11-15T00:01:00", "120"]
+    own = slurm_version() >= (24, 11)
+    assert sacct.row(blob, "start,elapsedraw") == (
+        ["2023-11-15T00:02:00", "60"] if own else ["2023-11-15T00:01:00", "120"]
+    )
+
+
+def test_cpus_of_a_job_that_was_given_none(sacct: Sacct) -> None:
+    """Those it had asked for, until 23.02.5."""
+    never = record(state=4, start=0, nodes=None, tres_alloc=None)
+    assert sacct.row(never, "alloccpus,ncpus") == (["0", "0"] if slurm_version() >= (23, 2, 5) else ["8", "8"])
+    # slurmdbd keeps what it was given before it was requeued
+    assert sacct.row(record(state=4, start=0, nodes=None), "alloccpus,ncpus") == ["8", "8"]
+    # and without accounting there is no TRES to go by
+    assert sacct.row(record(tres_alloc=None), "alloccpus,ncpus") == ["8", "8"]
 
 
 def test_suspended_time_does_not_count(sacct: Sacct) -> None:

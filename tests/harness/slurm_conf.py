@@ -62,6 +62,13 @@ def slurm_plugin_dir() -> Path:
     raise FileNotFoundError(f"Slurm's plugins are in none of {', '.join(places)}")
 
 
+@cache
+def slurm_version() -> tuple[int, ...]:
+    """Of the installed Slurm: year, month, patch."""
+    shown = subprocess.run(["/usr/sbin/slurmctld", "-V"], capture_output=True, text=True, check=True).stdout
+    return tuple(int(part) for part in shown.split()[-1].split("-")[0].split("."))
+
+
 def slurm_conf(directory: Path, munge_socket: Path, ports: list[int], options: SlurmOptions) -> str:
     """The file's text.
 
