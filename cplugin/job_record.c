@@ -203,7 +203,7 @@ static bool _set_times(struct job_encoding *enc, const job_record_t *job_ptr,
 	 */
 	if (job_ptr->job_state & JOB_RESIZING) {
 		end = resized ? resized : now;
-		resized = resizes_note(job_ptr->job_id, end);
+		resized = resizes_note(job_ptr->job_id, start, end);
 	} else if (end <= 0) {
 		end = now;
 	}

@@ -16,6 +16,7 @@
 #include "params.h"
 #include "plog.h"
 #include "query.h"
+#include "resizes.h"
 #include "ring_dir.h"
 #include "sender.h"
 #include "slurm_compat.h"
@@ -107,6 +108,7 @@ EXPORTED extern int init(void)
 		return SLURM_SUCCESS;
 	_stay_loaded();
 	_read_config(slurm_conf.job_comp_loc);
+	resizes_load(config.state_dir);
 	ring = ring_dir_open(config.params.ring_dir, config.state_dir,
 			     config.cluster,
 			     (uint64_t) config.params.ring_mib << 20);

@@ -13,6 +13,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "resizes.h"
 #include "ring_dir.h"
 #include "sender_internal.h"
 
@@ -284,6 +285,7 @@ static void _finish(struct sender *sender)
 	    ring_used(sender->sources[0].ring) && _may_spill(sender))
 		_spill(sender, 0);
 	_log_drops(sender);
+	resizes_save(sender->config.state_dir);
 	for (int i = 0; i < sender->source_count; i++)
 		source_close(&sender->sources[i]);
 	resp_fini(&sender->conn);
@@ -341,6 +343,7 @@ static void *_thread(void *arg)
 		_spill_if_needed(sender);
 		delivery_step(sender);
 		_log_drops(sender);
+		resizes_save(sender->config.state_dir);
 
 		if (head_pos != seen)
 			record_ms = now;

@@ -18,7 +18,7 @@ from pathlib import Path
 from . import people, report, sandbox
 from .cluster import Cluster, logs, wait_for
 from .compare import Answer, ask
-from .questions import Facts, questions
+from .questions import Facts, after_restart, questions
 from .sandbox import RigError
 from .store import Store
 from .workload import Workload
@@ -83,6 +83,10 @@ def _run(cluster: Cluster, store: Store) -> list[Answer]:
     progress(f"{store.jobs()} runs stored, {len(asked)} questions")
     with ThreadPoolExecutor(2) as pool:
         answers = list(pool.map(lambda question: ask(cluster, question), asked))
+    progress("answered; slurmctld restarts")
+    workload.restarted()
+    _settle(cluster, store)
+    answers += [ask(cluster, question) for question in after_restart(facts)]
     progress("answered")
     if cluster.died():
         raise RigError(f"died meanwhile: {', '.join(cluster.died())}")

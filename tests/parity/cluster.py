@@ -135,10 +135,20 @@ class Cluster:
     def start_slurm(self) -> None:
         """Start slurmctld and the nodes, and wait until they are idle."""
         (self.top / "state").mkdir()
-        self.spawn("slurmctld", ["slurmctld", "-D"])
+        self._start_slurmctld()
         for number in range(1, NODES + 1):
             self.start_node(f"n{number}")
         wait_for("idle nodes", lambda: len(self._idle_nodes()) == NODES)
+
+    def restart_slurmctld(self) -> None:
+        """Stop slurmctld as an administrator would, start it again and wait until it answers."""
+        self._running["slurmctld"].terminate()
+        self._running.pop("slurmctld").wait(60)
+        self._start_slurmctld()
+        wait_for("slurmctld", lambda: "is UP" in self.try_run("scontrol", "ping").stdout)
+
+    def _start_slurmctld(self) -> None:
+        self.spawn("slurmctld", ["slurmctld", "-D"])
 
     def start_node(self, name: str) -> None:
         spool = self.top / f"spool.{name}"
@@ -163,7 +173,7 @@ class Cluster:
 
     def spawn(self, name: str, command: Sequence[str]) -> None:
         """Start a daemon in the sandbox's time, its output in `<top>/<name>.out`."""
-        with (self.top / f"{name}.out").open("wb") as output:
+        with (self.top / f"{name}.out").open("ab") as output:
             self._running[name] = subprocess.Popen(
                 command, stdout=output, stderr=subprocess.STDOUT, env=self.env() | self.clock.running()
             )

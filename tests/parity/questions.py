@@ -161,6 +161,14 @@ def questions(facts: Facts, now: int) -> list[Question]:
     return list(dict.fromkeys(found))
 
 
+def after_restart(facts: Facts) -> list[Question]:
+    """About the job that was resized before and after slurmctld's restart."""
+    job = ("-j", str(facts.ids["resized_twice"]))
+    whole = ("-S", _uts(facts.first))
+    asked = (job, (*job, "-D"), (*job, *whole), (*job, *whole, "-N", "n2"), (*job, *whole, "-N", "n[3-4]", "-D"))
+    return [Question("after a restart", args) for args in asked]
+
+
 def _alone(facts: Facts) -> Iterator[Question]:
     options = Options(facts)
     for name, values in options.values.items():

@@ -140,6 +140,28 @@ class Workload:
         time.sleep(1.1)
         self.scancel("-f", "-s", "USR1", str(self.ids["resized"]))
 
+    def restarted(self) -> None:
+        """A job resized before and after a restart of slurmctld, which forgets when it was resized before.
+
+        Comes after the other questions: after a restart slurmctld reports the jobs it still knows to slurmdbd once
+        more, without saying who cancelled them.
+        """
+        job = self.sbatch("resized_twice", "-w", "n[2-4]", "-J", "resized", wrap="sleep 600", user=ALICE)
+        self.when(job, "RUNNING")
+        self.known_to_slurmdbd("resized_twice", state="RUNNING")
+
+        def resized(nodes: int) -> bool:
+            """slurmctld refuses while it waits for slurmdbd."""
+            time.sleep(1.1)
+            update = ("scontrol", "update", f"JobId={job}", f"NumNodes={nodes}")
+            return self.cluster.try_run(*update).returncode == 0
+
+        wait_for("the first resize", lambda: resized(2))
+        self.cluster.restart_slurmctld()
+        wait_for("the resize after slurmctld's restart", lambda: resized(1))
+        time.sleep(1.1)
+        self.scancel(str(job))
+
     def known_to_slurmdbd(self, *labels: str, state: str = "") -> None:
         """Wait until plain sacct shows these jobs, in that state if one is named."""
         ids = [str(self.ids[label]) for label in labels]
