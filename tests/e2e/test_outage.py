@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import Callable
 
 from tests.harness import wait_until
+from tests.harness.slurm_conf import SlurmOptions
 from tests.harness.stack import Stack
 
 
@@ -46,6 +48,27 @@ def test_records_are_taken_without_redis_and_appear_when_it_is_back(make_stack: 
     stack.redis.start()
     stack.wait_stored(5)
     assert [len(stack.runs(job_id)) for job_id in jobs] == [1] * 5
+
+
+def test_slurmctld_answers_while_jobs_end_and_redis_or_the_daemon_stands_still(
+    make_stack: Callable[..., Stack],
+) -> None:
+    """A hook that waits keeps slurmctld's job lock: squeue gives up after MessageTimeout, and is an error here."""
+    stack = make_stack(slurm_options=SlurmOptions(extra={"MessageTimeout": "5"}))
+    cluster = stack.cluster
+    for round_, process in enumerate((stack.redis.process, stack.daemon.process), 1):
+        held = [str(cluster.sbatch("true", "--hold")) for _ in range(20)]
+        process.send(signal.SIGSTOP)
+        try:
+            cluster.run("scancel", *held)
+            assert cluster.run("squeue", "-h") == ""
+            ran = cluster.sbatch("true")
+            cluster.wait_ended([ran])
+            assert cluster.run("squeue", "-h") == ""
+        finally:
+            process.send(signal.SIGCONT)
+        stack.wait_stored(round_ * 21)
+    assert stack.stored() == 42
 
 
 def test_two_of_everything_share_a_machine(make_stack: Callable[..., Stack]) -> None:
