@@ -78,6 +78,7 @@ TARGETS: Final[dict[str, dict[str, Target]]] = {
         "daemon_rest_rss_mib": Target(60),
         "daemon_rss_mib": Target(150),
         "visible_p99_ms": Target(1000),
+        "redis_stopped_ack_p99_ms": Target(50),
     },
     "drain": {"jobs_per_s": Target(250_000, least=True)},
     "query": {"rows_per_s": Target(500_000, least=True)},

@@ -10,6 +10,7 @@ in at a steady rate.
 from __future__ import annotations
 
 import argparse
+import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ from tests.harness.daemon import Daemon
 from tests.harness.paths import MODULE
 from tests.harness.redis_server import RedisServer
 from tests.harness.rundir import ring_dir, run_dir
+from tests.security.hostile import Probe
 
 PROBE_ID_OFFSET = 100_000_000
 STEADY_PER_S = 1000
@@ -45,6 +47,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rounds", type=int, default=3, help="rounds, SET beside each")
     parser.add_argument("--set-jobs", type=int, default=1_000_000, metavar="N", help="jobs of the ceiling")
     parser.add_argument("--probes", type=int, default=1000, metavar="N", help="jobs whose way is timed")
+    parser.add_argument(
+        "--ack-seconds", type=float, default=10.0, metavar="S", help="how long acknowledgements are timed, twice"
+    )
     parser.add_argument("--aof", action="store_true", help="Redis with appendonly yes, for our PUT and for SET")
 
 
@@ -126,33 +131,57 @@ def measure_set(directory: Path, options: argparse.Namespace) -> float:
 
 
 def measure_latency(directory: Path, options: argparse.Namespace) -> dict[str, float]:
-    """From the hook's call to a MATCH that finds the job, with STEADY_PER_S others a second."""
+    """With STEADY_PER_S other jobs a second: from the hook's call to a MATCH that finds the job, and from a request on
+    ingest.sock to its acknowledgement, the latter also while Redis is stopped.
+    """
     pipeline = Pipeline(directory, options)
-    times: list[float] = []
     try:
-        first_id = PROBE_ID_OFFSET + store.FIRST_JOB_ID  # they go up, because the probe's jobs come as submitted
         steady = ("--by-completion", f"--rate={STEADY_PER_S}", f"--id-offset={2 * PROBE_ID_OFFSET}")
         background = pipeline.feed("background", *steady, jobs=STEADY_JOBS)
         probe = pipeline.feed("probe", f"--id-offset={PROBE_ID_OFFSET}", jobs=STEADY_JOBS)
         assert background.process.stdin is not None
         background.process.stdin.write(b"call %d\n" % STEADY_JOBS)
         background.process.stdin.flush()
-        for number in range(options.probes):
-            begin = time.perf_counter()
-            probe.call(1)
-            words = ("SLURMJC.MATCH", PREFIX, "probe", "job", str(first_id + number))
-            while pipeline.client.ask(*words) is None:
-                if time.perf_counter() - begin > 30:
-                    raise RuntimeError(f"job {first_id + number} isn't visible after 30 s")
-            times.append((time.perf_counter() - begin) * 1000)
-            time.sleep(0.003)
+        found = visible(pipeline, probe, options.probes) | acknowledged(pipeline, "ack", options.ack_seconds)
+        pipeline.redis.process.send(signal.SIGSTOP)
+        try:
+            found |= acknowledged(pipeline, "redis_stopped_ack", options.ack_seconds)
+        finally:
+            pipeline.redis.process.send(signal.SIGCONT)
         background.process.kill()
     finally:
         pipeline.stop()
+    return found
+
+
+def visible(pipeline: Pipeline, probe: Feeder, probes: int) -> dict[str, float]:
+    """So many jobs, one at a time."""
+    times: list[float] = []
+    first_id = PROBE_ID_OFFSET + store.FIRST_JOB_ID  # they go up, because the probe's jobs come as submitted
+    for number in range(probes):
+        begin = time.perf_counter()
+        probe.call(1)
+        words = ("SLURMJC.MATCH", PREFIX, "probe", "job", str(first_id + number))
+        while pipeline.client.ask(*words) is None:
+            if time.perf_counter() - begin > 30:
+                raise RuntimeError(f"job {first_id + number} isn't visible after 30 s")
+        times.append(time.perf_counter() - begin)
+        time.sleep(0.003)
+    return in_ms("visible", times)
+
+
+def acknowledged(pipeline: Pipeline, name: str, seconds: float) -> dict[str, float]:
+    """A record at a time on a connection of its own: the plugin's are on another."""
+    with Probe(pipeline.daemon.ingest_socket, source=name) as probe:
+        time.sleep(seconds)
+    return in_ms(name, probe.ack_s)
+
+
+def in_ms(name: str, seconds: list[float]) -> dict[str, float]:
     return {
-        "visible_p50_ms": quantile(times, 0.5),
-        "visible_p99_ms": quantile(times, 0.99),
-        "visible_max_ms": max(times),
+        f"{name}_p50_ms": quantile(seconds, 0.5) * 1000,
+        f"{name}_p99_ms": quantile(seconds, 0.99) * 1000,
+        f"{name}_max_ms": max(seconds) * 1000,
     }
 
 
