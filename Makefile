@@ -81,7 +81,7 @@ TESTS ?= tests
 test: setup plugin
 	$(PYTEST) $(TESTS)
 
-check: setup plugin sanitize $(STAMPS)/packages-check
+check: setup plugin sanitize sanitize-threads $(STAMPS)/packages-check
 	@scripts/check
 
 # The C parts once more, compiled with sanitizers; SANITIZE=thread is another.
@@ -90,8 +90,12 @@ SANITIZE_B := $(BUILD)/sanitize-$(subst $(comma),-,$(SANITIZE))
 sanitize: $(STAMPS)/cmake
 	@cmake -S . -B $(SANITIZE_B) -DCMAKE_INCLUDE_PATH=$(CURDIR)/$(BUILD)/deps/slurm \
 		-DBUILD_TESTING=ON -DSANITIZE=$(SANITIZE) >$(SANITIZE_B).out 2>&1 && \
-		cmake --build $(SANITIZE_B) -j $(JOBS) >>$(SANITIZE_B).out 2>&1 || \
+		cmake --build $(SANITIZE_B) -j $(JOBS) $(addprefix --target ,$(TARGETS)) >>$(SANITIZE_B).out 2>&1 || \
 		{ cat $(SANITIZE_B).out; exit 1; }
+
+# only the plugin and what calls it, for the check of its threads
+sanitize-threads: $(STAMPS)/cmake
+	@$(MAKE) --no-print-directory sanitize SANITIZE=thread TARGETS='jobcomp_redis driver'
 
 test-sanitizers: setup
 	@$(MAKE) --no-print-directory sanitize SANITIZE=address,undefined
@@ -121,4 +125,5 @@ clean:
 distclean: clean
 	rm -rf $(BUILD) $(VENV)
 
-.PHONY: help setup plugin demo test test-faults test-parity check bench clean distclean
+.PHONY: help setup plugin demo test test-faults test-parity check sanitize \
+	sanitize-threads test-sanitizers fuzz bench clean distclean
