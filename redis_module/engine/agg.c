@@ -210,12 +210,22 @@ static struct jc_agg_group *group_at(struct jc_agg *a,
 
 /* ---- rows ---- */
 
+/* Rows taken together: few enough for the processor's nearest cache. */
+#define TILE 256
+
 struct jc_agg_columns {
-    uint64_t key[2][JC_BLOCK_ROWS];
-    uint64_t start[JC_BLOCK_ROWS], end[JC_BLOCK_ROWS];
-    uint64_t wait[JC_BLOCK_ROWS], run[JC_BLOCK_ROWS];
-    uint64_t nodes[JC_BLOCK_ROWS], cpus[JC_BLOCK_ROWS];
+    uint32_t from, rows; /* of the block */
+    uint64_t key[2][TILE];
+    uint64_t start[TILE], end[TILE];
+    uint64_t wait[TILE], run[TILE];
+    uint64_t nodes[TILE], cpus[TILE];
 };
+
+static void load(const struct jc_agg_columns *c, const struct jc_block *b,
+                 unsigned col, uint64_t out[TILE])
+{
+    jc_block_part(b, col, c->from, c->rows, out);
+}
 
 static void load_keys(struct jc_agg_columns *c, const struct jc_agg *a,
                       const struct jc_block *b)
@@ -224,17 +234,17 @@ static void load_keys(struct jc_agg_columns *c, const struct jc_agg *a,
         const struct jc_agg_key *k = &a->key[i];
 
         if (!k->by) {
-            memset(c->key[i], 0, b->rows * sizeof(uint64_t));
+            memset(c->key[i], 0, c->rows * sizeof(uint64_t));
             continue;
         }
         if (k->by == JC_AGG_TIME &&
             b->lo[k->col] / k->step == b->hi[k->col] / k->step) {
-            for (uint32_t r = 0; r < b->rows; r++)
+            for (uint32_t r = 0; r < c->rows; r++)
                 c->key[i][r] = b->lo[k->col] - b->lo[k->col] % k->step;
             continue;
         }
-        jc_block_column(b, k->col, c->key[i]);
-        for (uint32_t r = 0; k->by == JC_AGG_TIME && r < b->rows; r++)
+        load(c, b, k->col, c->key[i]);
+        for (uint32_t r = 0; k->by == JC_AGG_TIME && r < c->rows; r++)
             c->key[i][r] -= c->key[i][r] % k->step;
     }
 }
@@ -252,22 +262,22 @@ static void load_seconds(struct jc_agg_columns *c, const struct jc_block *b)
     uint64_t *restrict wait = c->wait, *restrict run = c->run;
     const uint64_t *restrict start = c->start, *restrict end = c->end;
 
-    jc_block_column(b, JC_FIELD_START, c->start);
-    jc_block_column(b, JC_FIELD_END, c->end);
-    jc_block_column(b, JC_FIELD_ELIGIBLE, c->wait);
+    load(c, b, JC_FIELD_START, c->start);
+    load(c, b, JC_FIELD_END, c->end);
+    load(c, b, JC_FIELD_ELIGIBLE, c->wait);
     if (!b->lo[JC_FIELD_ELIGIBLE]) { /* then it waited since it was submitted */
-        jc_block_column(b, JC_FIELD_SUBMIT, c->run);
-        for (uint32_t i = 0; i < b->rows; i++)
+        load(c, b, JC_FIELD_SUBMIT, c->run);
+        for (uint32_t i = 0; i < c->rows; i++)
             wait[i] = wait[i] ? wait[i] : run[i];
     }
     if (b->lo[JC_FIELD_START]) {
-        for (uint32_t i = 0; i < b->rows; i++) {
+        for (uint32_t i = 0; i < c->rows; i++) {
             wait[i] = since(wait[i], start[i]);
             run[i] = since(start[i], end[i]);
         }
         return;
     }
-    for (uint32_t i = 0; i < b->rows; i++) {
+    for (uint32_t i = 0; i < c->rows; i++) {
         wait[i] = since(wait[i], start[i] ? start[i] : end[i]);
         run[i] = start[i] ? since(start[i], end[i]) : 0;
     }
@@ -284,13 +294,13 @@ static void add_row(struct jc_agg_group *g, const struct jc_agg_columns *c,
 }
 
 static void add_rows(struct jc_agg *a, const struct jc_segment *s,
-                     uint32_t rows, const uint8_t *match)
+                     const uint8_t *match)
 {
     const struct jc_agg_columns *c = a->columns;
     struct jc_agg_group *g = NULL;
     uint32_t last = 0; /* the row g is of: neighbours are alike */
 
-    for (uint32_t i = 0; i < rows && !a->full; i++) {
+    for (uint32_t i = 0; i < c->rows && !a->full; i++) {
         if (!match[i])
             continue;
         if (!g || c->key[0][i] != c->key[0][last] ||
@@ -311,15 +321,18 @@ void jc_agg_block(struct jc_agg *a, const struct jc_segment *s,
         c = a->columns = jc_host.alloc(sizeof(*c));
     if (a->serial != s->serial)
         bind(a, s);
-    load_keys(c, a, b);
-    load_seconds(c, b);
-    jc_block_column(b, JC_FIELD_NODE_COUNT, c->nodes);
-    jc_block_column(b, JC_FIELD_CPU_COUNT, c->cpus);
-    for (uint32_t i = 0; i < b->rows; i++) { /* codes are numbers + 1 */
-        c->nodes[i] -= c->nodes[i] > 0;
-        c->cpus[i] -= c->cpus[i] > 0;
+    for (c->from = 0; c->from < b->rows; c->from += TILE) {
+        c->rows = b->rows - c->from < TILE ? b->rows - c->from : TILE;
+        load_keys(c, a, b);
+        load_seconds(c, b);
+        load(c, b, JC_FIELD_NODE_COUNT, c->nodes);
+        load(c, b, JC_FIELD_CPU_COUNT, c->cpus);
+        for (uint32_t i = 0; i < c->rows; i++) { /* codes are numbers + 1 */
+            c->nodes[i] -= c->nodes[i] > 0;
+            c->cpus[i] -= c->cpus[i] > 0;
+        }
+        add_rows(a, s, match + c->from);
     }
-    add_rows(a, s, b->rows, match);
 }
 
 /* ---- order ---- */
