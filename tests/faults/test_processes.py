@@ -31,7 +31,7 @@ def test_without_a_fault_every_record_arrives(make_world: Callable[..., World]) 
 
 @pytest.mark.parametrize(
     "names",
-    [pytest.param(names, marks=pytest.mark.faults_fast) if len(names) != 2 else names for names in SETS],
+    [pytest.param(names, marks=pytest.mark.faults_fast) if len(names) == 3 else names for names in SETS],
     ids="+".join,
 )
 def test_killed_under_load(make_world: Callable[..., World], names: tuple[str, ...]) -> None:

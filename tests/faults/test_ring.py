@@ -72,7 +72,6 @@ def test_reconfigure_leaves_two_plugins_alive_for_a_while(make_world: Callable[.
     world.check()
 
 
-@pytest.mark.faults_fast
 def test_the_daemons_absence_at_reconfigure_loses_nothing(make_world: Callable[..., World]) -> None:
     """_exit with a ring full of records, five times in a row, nobody to send them to."""
     world = make_world()
@@ -82,7 +81,6 @@ def test_the_daemons_absence_at_reconfigure_loses_nothing(make_world: Callable[.
     world.check()
 
 
-@pytest.mark.faults_fast
 def test_a_reboot_after_a_clean_stop_loses_nothing(make_world: Callable[..., World]) -> None:
     """fini spills what no daemon took; the tmpfs with the ring is gone afterwards."""
     world = make_world()
