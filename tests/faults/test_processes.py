@@ -74,12 +74,13 @@ def test_stopped_under_load_for_longer_than_every_timeout(
 def test_daemon_killed_again_and_again(make_world: Callable[..., World]) -> None:
     """A new daemon dies whenever it has taken something, 15 times."""
     world = make_world()
-    world.driver.start(8000, rate=1000)
+    world.driver.start(200_000, rate=1000)  # more than there is time for
     for _ in range(15):
         before = world.stored_count()
         wait_until(lambda before=before: world.stored_count() > before, what="records to arrive")
         world.daemon.kill()
         world.start_daemon()
+    world.driver.process.kill()
     world.check()
 
 
