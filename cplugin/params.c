@@ -85,11 +85,20 @@ static void _set_ring_dir(struct params *params, const char *value,
 		 value);
 }
 
+/* Bytes that no user's name has would come out in a later log line. */
+static bool _is_word(const char *value, size_t len)
+{
+	for (size_t i = 0; i < len; i++)
+		if ((value[i] <= ' ') || (value[i] >= 0x7f))
+			return false;
+	return len > 0;
+}
+
 static void _set_user(struct params *params, const char *value, size_t len)
 {
 	char shown[SHOWN + 1];
 
-	if (!len || (len >= sizeof(params->daemon_user))) {
+	if (!_is_word(value, len) || (len >= sizeof(params->daemon_user))) {
 		plog_error("JobCompParams: daemon_user=%s is no user's name or uid, using %s",
 			   _shown(shown, value, len), params->daemon_user);
 		return;

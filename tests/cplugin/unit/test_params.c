@@ -108,6 +108,10 @@ static void test_a_user_that_is_none_is_told(void **state)
 	assert_int_equal(test_log_lines, 1);
 	assert_non_null(strstr(test_log, "no user's name or uid"));
 	_are_defaults();
+	_parse(NULL, "daemon_user=j\x91" "c");
+	assert_int_equal(test_log_lines, 1);
+	assert_non_null(strstr(test_log, "daemon_user=j?c"));
+	_are_defaults();
 	_parse(NULL, "daemon_user=jc,ring_mib=4");
 	assert_string_equal(params.daemon_user, "jc");
 }
