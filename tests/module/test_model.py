@@ -10,12 +10,13 @@ from typing import Any, ClassVar
 
 import hypothesis.strategies as st
 import pytest
+import redis
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from tests.harness import RedisServer
 from tests.module.conftest import Store
-from tests.module.records import DAY, Job, Model, completion
+from tests.module.records import DAY, Job, Model, completion, job, pack
 from tests.module.test_criteria import jobs, questions
 from tests.module.test_server import free_port
 
@@ -72,6 +73,7 @@ class Machine(RuleBasedStateMachine):
     @initialize()
     def empty(self) -> None:
         self.model = Model()
+        self.watermark = 0
         self.connect()
         self.master.client.flushall()
 
@@ -91,6 +93,39 @@ class Machine(RuleBasedStateMachine):
         stored = sum(self.model.put(record) for record in records)
         options = ("TTL", ttl) if ttl else ()
         assert self.master.put(*records, options=options) == stored
+
+    @rule(records=st.lists(jobs(), min_size=1, max_size=5), within=st.sampled_from(["MULTI", "script"]))
+    def put_within(self, records: list[Job], within: str) -> None:
+        """What a transaction or a script stores reaches everything else as a PUT does."""
+        stored, blobs = sum(self.model.put(record) for record in records), [pack(record) for record in records]
+        if within == "script":
+            script = "return redis.call('SLURMJC.PUT', KEYS[1], 'RECORDS', unpack(ARGV))"
+            assert self.master.client.eval(script, 1, "job", *blobs) == stored
+            return
+        pipe = self.master.client.pipeline(transaction=True)
+        pipe.execute_command("SLURMJC.PUT", "job", "RECORDS", *blobs)
+        pipe.execute_command("SLURMJC.AGG", "job", "BY", "user")
+        counted = pipe.execute()
+        assert counted == [stored, grouped(self.model.match(), "user")]
+
+    @rule(records=st.lists(jobs(), min_size=1, max_size=5), at=st.integers(0, 4))
+    def put_with_a_bad_one_among_them(self, records: list[Job], at: int) -> None:
+        blobs = [pack(record) for record in records]
+        blobs.insert(at, pack({**records[0], "end": 0}))
+        with pytest.raises(redis.ResponseError, match=f"^BADRECORD {min(at, len(records))} "):
+            self.master.call("PUT", "RECORDS", *blobs)
+
+    @rule(records=st.lists(jobs(), max_size=5), back=st.integers(0, 3), ahead=st.integers(0, 2), gap=st.booleans())
+    def put_from_a_spool(self, records: list[Job], back: int, ahead: int, gap: bool) -> None:
+        """Numbers that were there before, that come next, and that leave some out."""
+        seq = max(self.watermark + 1 - back, 1) + ahead
+        options = ("SPOOL", "s", seq, *(["GAP"] if gap else []))
+        if seq > self.watermark + 1 and not gap:
+            with pytest.raises(redis.ResponseError, match=f"^OUTOFSEQ {self.watermark + 1}$"):
+                self.master.put(*records, options=options)
+            return
+        assert self.master.put(*records, options=options) == sum(self.model.put(record) for record in records)
+        self.watermark = max(self.watermark, seq + len(records) - 1)
 
     @rule(question=questions(), page=st.integers(1, 7))
     def match_and_fetch(self, question: dict[str, list[Any]], page: int) -> None:
@@ -152,6 +187,45 @@ class Machine(RuleBasedStateMachine):
             client.restore(key, max(expires, 0) * 1000, payload, absttl=True)
             assert client.execute_command("DEBUG", "DIGEST-VALUE", key) == digest
 
+    @rule(command=st.sampled_from(["UNLINK", "DEL"]))
+    def copy_rename_and_move(self, command: str) -> None:
+        """There and back under other names and in another database; what stays behind is deleted."""
+        client = self.master.client
+        days = [int(key.rpartition(b":")[2]) for key in client.keys("job:seg:*")]
+        for day in days:
+            digest = self.master.digest_of(day)
+            assert client.copy(f"job:seg:{day}", f"copy:seg:{day}")
+            client.rename(f"job:seg:{day}", f"other:seg:{day}")
+            assert client.move(f"other:seg:{day}", 1)
+            assert Store(client, "copy").digest_of(day) == digest
+        assert self.master.find() == []
+        assert Store(client, "copy").find() == self.model.match()
+        for day in days:
+            client.rename(f"copy:seg:{day}", f"job:seg:{day}")
+            client.select(1)
+            client.execute_command(command, f"other:seg:{day}")
+            client.select(0)
+
+    @rule(load=st.sampled_from(["disabled", "swapdb", "on-empty-db"]), diskless=st.sampled_from(["yes", "no"]))
+    def replica_starts_anew(self, load: str, diskless: str) -> None:
+        """With all three ways to take over what the master sends."""
+        client = self.master.client
+        client.config_set("repl-diskless-sync", diskless)
+        before = client.info("stats")["sync_full"]
+        self.replica.client.execute_command("REPLICAOF", "NO", "ONE")
+        self.replica.client.config_set("repl-diskless-load", load)
+        if load == "on-empty-db":
+            self.replica.client.flushall()
+        self.replica.put(job(999))  # what is only there must go
+        self.replica.client.execute_command("REPLICAOF", "127.0.0.1", int(client.config_get("port")["port"]))
+        wait_until(lambda: self.replica.client.info("replication")["master_link_status"] == "up")
+        assert client.info("stats")["sync_full"] == before + 1
+
+    @invariant()
+    def watermark_is_kept(self) -> None:
+        if hasattr(self, "master"):
+            assert self.master.info()["watermarks"] == ([b"s", self.watermark] if self.watermark else [])
+
     @invariant()
     def holds_the_same_in_the_same_order(self) -> None:
         if hasattr(self, "master"):
@@ -170,8 +244,8 @@ def test_model(pair: tuple[RedisServer, RedisServer]) -> None:
     run_state_machine_as_test(
         Machine,
         settings=settings(
-            max_examples=12,
-            stateful_step_count=15,
+            max_examples=14,
+            stateful_step_count=18,
             deadline=None,
             suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large],
         ),
