@@ -96,11 +96,13 @@ static bool _is_word(const char *value, size_t len)
 
 static void _set_user(struct params *params, const char *value, size_t len)
 {
-	char shown[SHOWN + 1];
+	char shown[SHOWN + 1], stays[SHOWN + 1];
 
 	if (!_is_word(value, len) || (len >= sizeof(params->daemon_user))) {
 		plog_error("JobCompParams: daemon_user=%s is no user's name or uid, using %s",
-			   _shown(shown, value, len), params->daemon_user);
+			   _shown(shown, value, len),
+			   _shown(stays, params->daemon_user,
+				  strlen(params->daemon_user)));
 		return;
 	}
 	snprintf(params->daemon_user, sizeof(params->daemon_user), "%.*s",
