@@ -18,6 +18,7 @@ import pytest
 
 from slurmjcd import protocol
 from tests.harness import Daemon, RedisServer, wait_until
+from tests.harness.process import Process
 from tests.security.hostile import ALICE, BOB, MALLORY, PYTHON, Attack, Probe, descriptors_of, rss_mib, siege
 from tests.slurmjcd.jobs import NOON, job
 
@@ -232,6 +233,30 @@ def test_wrong_requests_fill_no_log_and_forge_no_line(target: Target) -> None:
     log = target.daemon.process.log_text()
     assert len(log) < before + 10_000
     assert all(line[:2] == "20" and line.isprintable() for line in log.splitlines())
+
+
+def test_questions_leave_descriptors_for_records(
+    rundir: Path, make_redis: Callable[..., RedisServer], stopper: ExitStack
+) -> None:
+    """With room for 250 descriptors in all, and 1,000 connections that ask."""
+    settings = {"query": {"connections": 1000, "connections_per_uid": 1000, "connections_per_uid_s": 10_000}}
+    daemon = Daemon(rundir / "jc", redis_address=make_redis().address, settings=settings)
+    daemon.process = Process(["prlimit", "--nofile=250:250", *_command(daemon)], log=daemon.directory / "slurmjcd.log")
+    stopper.callback(daemon.stop)
+    daemon.start()
+    assert "the limit of descriptors has room for 50: raise LimitNOFILE=" in daemon.process.log_text()
+    options = {"seconds": 6, "connections": 1000, "hold": True, "send": [["SLURMJC.HELLO", "1", "x/1"]]}
+    flood = Attack(rundir, MALLORY, "flood", daemon.query_socket, options)
+    wait_until(lambda: _connections(daemon) == 50, what="all that may ask")
+    with Probe(daemon.ingest_socket) as probe:
+        found = flood.result()
+    assert found["held"] == 50
+    assert found["texts"] == ["-LIMIT query.sock has its 50 connections already"]
+    assert len(probe.ack_s) > 10
+
+
+def _command(daemon: Daemon) -> list[str]:
+    return daemon.process.argv[daemon.process.argv.index("--") + 1 :]
 
 
 REFUSALS = {
