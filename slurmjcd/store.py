@@ -238,7 +238,8 @@ class Store:
         redis = self._config.redis
         return self._link(redis.user, "redis.password_file", secret_path(redis.password_file, "redis-password"))
 
-    def _reader(self) -> StoreLink:
+    def asker(self) -> StoreLink:
+        """A new connection of the user that only reads; `open` it."""
         redis = self._config.redis
         if not redis.reader_user:
             return self.writer()
@@ -255,7 +256,7 @@ class Store:
         async with self._room:
             link = self._idle.pop() if self._idle else None
             if link is None or not link.is_open:
-                link = self._reader()
+                link = self.asker()
                 try:
                     await link.open()
                 except BaseException:

@@ -20,7 +20,8 @@ _DENIED: Final = ("NOPERM", "NOAUTH", "invalid username-password pair")
 async def look(config: Config) -> AsyncIterator[Finding]:
     """All of it; when Redis can't be reached one finding of the check `redis`, when it lets us not in, of `login`."""
     store = Store(config)
-    link = store.writer()
+    writes = "ingest" in config.daemon.roles
+    link = store.writer() if writes else store.asker()  # a login node knows no user that writes
     try:
         info = await link.open()
     except StoreError as exc:
@@ -101,16 +102,16 @@ def transport(config: Config) -> Iterator[Finding]:
         yield Finding("transport", "ok", "TLS" if address.startswith("rediss://") else "stays on this host")
 
 
-async def _users(config: Config, store: Store, writer: StoreLink) -> AsyncIterator[Finding]:
+async def _users(config: Config, store: Store, link: StoreLink) -> AsyncIterator[Finding]:
     """The users of redis.user and redis.reader_user may do what they must, and no more."""
     if config.embedded_used:
         yield Finding(_ACL, "ok", "the daemon's own Redis, on a socket in its state directory")
         return
-    name = config.redis.user or "default"
-    if await _may(writer, b"CONFIG", b"GET", b"maxmemory"):
+    name = (config.redis.user if "ingest" in config.daemon.roles else config.redis.reader_user) or "default"
+    if await _may(link, b"CONFIG", b"GET", b"maxmemory"):
         text = f"user '{name}' of Redis may do anything, CONFIG and FLUSHALL included"
-        yield Finding(_ACL, "warning", text, "users of systemd/redis/slurmjcd.acl: redis.user = 'slurmjcd-writer'")
-    else:
+        yield Finding(_ACL, "warning", text, "the users of systemd/redis/slurmjcd.acl, in redis.user and reader_user")
+    elif "ingest" in config.daemon.roles:
         yield Finding(_ACL, "ok", f"user '{name}' writes records and does nothing else")
     if not config.redis.reader_user:
         text = f"questions are asked by user '{name}', who may write"

@@ -83,7 +83,7 @@ def test_no_command_shows_what_is_others(target: Target) -> None:
     assert target.ask(MALLORY, *singles) == [[], [], []]
     (info,) = target.ask(MALLORY, ["SLURMJC.INFO"])
     assert set(info[::2]) == {"module_version", "protocol", "record", "server", "server_version", "role"}
-    pages = target.ask(ALICE, ["SLURMJC.MATCH", "q"], *[["SLURMJC.FETCH", "q", "1000", "RECORDS"]] * 4)[1:]
+    pages = target.ask(ALICE, ["SLURMJC.MATCH", "q"], *[["SLURMJC.FETCH", "q", "1000", "RECORDS"]] * 40)[1:]
     assert sum(len(page) for page in pages if isinstance(page, list)) == JOBS // 2
     assert target.ask(ALICE, ["SLURMJC.AGG", "BY", "user"])[0][0][:2] == ["ada", JOBS // 2]
 
@@ -245,7 +245,7 @@ def test_questions_leave_descriptors_for_records(
     stopper.callback(daemon.stop)
     daemon.start()
     assert "the limit of descriptors has room for 50: raise LimitNOFILE=" in daemon.process.log_text()
-    options = {"seconds": 6, "connections": 1000, "hold": True, "send": [["SLURMJC.HELLO", "1", "x/1"]]}
+    options = {"seconds": 4, "connections": 1000, "hold": True, "send": [["SLURMJC.HELLO", "1", "x/1"]]}
     flood = Attack(rundir, MALLORY, "flood", daemon.query_socket, options)
     wait_until(lambda: _connections(daemon) == 50, what="all that may ask")
     with Probe(daemon.ingest_socket) as probe:

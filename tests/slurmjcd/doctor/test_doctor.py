@@ -129,6 +129,17 @@ def test_a_reader_that_may_write_is_found(
     assert "who only asks, may write" in texts(findings, "ACL")
 
 
+def test_a_login_node_needs_the_reader_only(
+    rundir: Path, make_redis: MakeRedis, make_daemon: MakeDaemon, acl: dict[str, str]
+) -> None:
+    redis = make_redis(options={**GOOD, **acl}, ready_without_login=True)
+    reader = {name: value for name, value in login(rundir).items() if name.startswith("reader")}
+    daemon = make_daemon(redis_address=redis.address, settings={"redis": reader, "daemon": {"roles": ["query"]}})
+    status, findings = doctor(daemon)
+    assert (status, wrong(findings)) == (0, [])
+    assert texts(findings, "ACL").startswith("user 'slurmjcd-reader' only reads")
+
+
 def test_a_wrong_password_is_denied(
     rundir: Path, make_redis: MakeRedis, make_daemon: MakeDaemon, acl: dict[str, str]
 ) -> None:
