@@ -257,7 +257,8 @@ extern bool resp_fill(struct resp *conn)
 	do
 		n = recv(conn->fd, buf, sizeof(buf), MSG_DONTWAIT);
 	while ((n < 0) && (errno == EINTR));
-	if (!n)
+	/* reset: it went without reading what we had sent */
+	if (!n || ((n < 0) && (errno == ECONNRESET)))
 		return _fail(conn, "the daemon closed the connection", 0);
 	if (n < 0)
 		return ((errno == EAGAIN) || (errno == EWOULDBLOCK)) ||

@@ -367,10 +367,8 @@ def test_connection_that_ends_in_the_middle_of_a_page(sacct: Sacct) -> None:
     page = array([record(job_id=n) for n in range(1, 100)])
     for cut in (1, 10, 100, len(page) // 2, len(page) - 1):
         sacct.pages = [page, page[:cut] + FakeDaemon.CLOSE]
-        done = sacct.run("-n")
-        failed(done, "")
         # it may have asked for the next page already: closing then is a reset
-        assert "the daemon closed the connection" in done.stderr or "Connection reset by peer" in done.stderr
+        failed(sacct.run("-n"), "the daemon closed the connection")
 
 
 @pytest.mark.parametrize(
