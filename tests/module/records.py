@@ -101,7 +101,7 @@ def inside(record: Job, wanted: dict[str, list[Any]]) -> bool:
         if unbounded:
             return True
         bound = record["submit"] if "job" in wanted else record["eligible"]
-        return ("job" in wanted or bound != 0) and bound < until and record["end"] >= since
+        return bool(("job" in wanted or bound != 0) and bound < until and record["end"] >= since)
     return any(in_state(record, state, since, until, unbounded) for state in wanted["state"])
 
 
@@ -185,7 +185,7 @@ def one(record: Job, name: str, value: Any) -> bool:
     if name == "reason":
         return bool(record["extra"].get("state_reason_prev", 0) == value)
     if name in FOLDED:
-        return (record[name] or "").lower() == value.lower()
+        return bool((record[name] or "").lower() == value.lower())
     if isinstance(value, str):
         return (record[name] or "") == value
     return bool(record[name] == value)

@@ -158,7 +158,7 @@ def test_a_million_ids_in_one_criterion(store: Store) -> None:
 @pytest.mark.parametrize("key", [f"job:seg:{DAY}", "job:spools", "job:1"])
 def test_keys_of_another_type(store: Store, key: str) -> None:
     store.client.lpush(key, "x")
-    answers = {
+    answers: dict[str, list[tuple[str, tuple[Any, ...]]]] = {
         f"job:seg:{DAY}": [("PUT", ("RECORDS", ONE))],
         "job:spools": [("PUT", ("SPOOL", "s", 1, "RECORDS", ONE))],
         "job:1": [("INDEX", (1,))],

@@ -75,7 +75,7 @@ def test_file_of_a_later_version_stops_the_start(make_redis: MakeRedis, rundir: 
     later = (int.from_bytes(ident, "big") + 1).to_bytes(8, "big")
     assert ident in data
     (path / "dump.rdb").write_bytes(data[:-8].replace(ident, later) + bytes(8))  # no check sum
-    argv = ["--port", "0", "--unixsocket", path / "s", "--dir", path, "--loadmodule", MODULE]
+    argv: list[str | Path] = ["--port", "0", "--unixsocket", path / "s", "--dir", path, "--loadmodule", MODULE]
     done = subprocess.run([SERVER, *argv], capture_output=True, text=True, timeout=60, check=False)
     assert "a segment has encoding version 2, this module knows up to 1" in done.stdout
     assert "Ready to accept connections" not in done.stdout

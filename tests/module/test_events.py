@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 import redis
@@ -20,7 +21,7 @@ KEY = f"job:seg:{DAY}"
 class Listener:
     """What a client that subscribed hears of segments."""
 
-    def __init__(self, client: redis.Redis) -> None:
+    def __init__(self, client: Any) -> None:
         client.config_set("notify-keyspace-events", "KA")
         self.pubsub = client.pubsub()
         self.pubsub.psubscribe("__keyspace@0__:*:seg:*")
@@ -30,7 +31,7 @@ class Listener:
     def heard(self) -> list[tuple[str, str]]:
         """Key and event of each since last time."""
         self.client.publish("__keyspace@0__:end:seg:0", "end")
-        out = []
+        out: list[tuple[str, str]] = []
         while True:
             message = self.pubsub.get_message(timeout=10)
             assert message is not None

@@ -87,7 +87,7 @@ def ask(
 @pytest.mark.parametrize("asked", [0, 1])
 def test_job_comes_back(store: Store, stored: int, asked: int) -> None:
     assert index(store, 42, job_hash(42, stored)) == f"job:seg:{DAY}".encode()
-    window = {"Start": when(NOON - 100, asked), "End": when(NOON + 100, asked)}
+    window: dict[str, Any] = {"Start": when(NOON - 100, asked), "End": when(NOON + 100, asked)}
     expected = job_hash(42, asked)
     got = ask(store, "u-1", asked, **window)
     assert [{name: value.decode() for name, value in row.items()} for row in got] == [expected]
@@ -146,8 +146,8 @@ def test_sets(store: Store) -> None:
     store.put(
         job(1, uid=5, gid=6, name="x", partition="p", state=3), job(2, uid=7, gid=8, name="y", partition="q", state=5)
     )
-    wide = {"Start": 0, "End": 0}
-    for sets, expected in [
+    wide: dict[str, Any] = {"Start": 0, "End": 0}
+    questions: list[tuple[dict[str, list[Any]], list[int]]] = [
         ({"uid": [5]}, [1]),
         ({"uid": [5, 7]}, [1, 2]),
         ({"gid": [8]}, [2]),
@@ -156,7 +156,8 @@ def test_sets(store: Store) -> None:
         ({"job": [2, 9]}, [2]),
         ({"stt": [5]}, [2]),
         ({"uid": [5], "stt": [5]}, []),
-    ]:
+    ]
+    for sets, expected in questions:
         assert [
             int(row["JobID"]) for row in ask(store, "s" + next(iter(sets)) + str(expected), 0, sets, **wide)
         ] == expected
