@@ -96,7 +96,12 @@ def measure_round(ours: Site, floor: Site, asked: dict[str, tuple[str, ...]], jo
     if whole.rows != jobs or alone.rows != jobs:
         raise RuntimeError(f"sacct printed {whole.rows} and {alone.rows} of {jobs} jobs")
     floor_s = printing_s(alone)
-    found |= {"everything_s": whole.seconds, "floor_s": floor_s, "everything_over_floor": whole.seconds / floor_s}
+    found |= {
+        "everything_s": whole.seconds,
+        "everything_cpu_s": whole.cpu_s,
+        "floor_s": floor_s,
+        "everything_over_floor": whole.seconds / floor_s,
+    }
     return found
 
 

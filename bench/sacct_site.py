@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import resource
 import subprocess
 import tempfile
 import time
@@ -24,14 +25,16 @@ FORMAT: Final = ("-n", "-P", "-o", "jobid,uid,jobname,partition,account,ncpus,st
 
 @dataclass(frozen=True)
 class Asked:
-    """One run of sacct: rows it printed, seconds in all, and those after its plugin had handed the rows over.
+    """One run of sacct: rows it printed, seconds in all, those after its plugin had handed the rows over, and its
+    processor time.
 
     `printing_s` is None where nobody noted the moment.
     """
 
     rows: int
     seconds: float
-    printing_s: float | None = None
+    printing_s: float | None
+    cpu_s: float
 
 
 class Site:
@@ -66,7 +69,7 @@ class Site:
         Raises:
             RuntimeError: sacct failed.
         """
-        begin = time.perf_counter()
+        before, begin = _children_cpu_s(), time.perf_counter()
         done = subprocess.run(["sacct", "-c", "-a", *FORMAT, *words], env=self._env, capture_output=True, check=False)
         ended = time.perf_counter()
         said = done.stderr.decode()
@@ -74,7 +77,13 @@ class Site:
             raise RuntimeError(f"sacct {' '.join(words)}: {said.strip() or done.returncode}")
         _, handed, at = said.partition("handed over at ")
         printing_s = ended - float(at.split()[0]) if handed else None
-        return Asked(done.stdout.count(b"\n"), ended - begin, printing_s)
+        return Asked(done.stdout.count(b"\n"), ended - begin, printing_s, _children_cpu_s() - before)
+
+
+def _children_cpu_s() -> float:
+    """Processor time of all children that have ended."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def know_users() -> None:
