@@ -52,7 +52,7 @@ static void put(struct jc_segment *s, uint32_t id, uint64_t end)
     assert_int_equal(jc_segment_put(s, &rec, 0), JC_PUT_NEW);
 }
 
-/* In order, late, and some taken out again. */
+/* In order, late, some taken out again, and some more that are late. */
 static struct jc_segment *filled(void)
 {
     struct jc_segment *s = jc_segment_new(DAY);
@@ -61,6 +61,9 @@ static struct jc_segment *filled(void)
         put(s, i + 1, NOON + (i % 5 ? i : 11999 - i));
     for (uint32_t i = 0; i < 3000; i++)
         jc_segment_remove(s, (struct jc_place){(i * 7) % s->blocks, 0});
+    for (uint32_t i = 0; i < 200; i++)
+        put(s, 50000 + i, NOON + i * 59);
+    assert_true(s->late_blocks > 0);
     return s;
 }
 
