@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.harness import Daemon, RedisServer, run_dir, wait_until
-from tests.harness.paths import PLUGIN
+from tests.harness.paths import PLUGIN, program
 from tests.harness.slurm_conf import SlurmOptions, slurm_conf
 from tests.harness.waiting import scaled
 from tests.slurmjcd.jobs import NOON, job
@@ -191,3 +191,36 @@ def test_a_store_that_leaves_in_the_middle(rundir: Path, stopper: Any, event: Ca
     assert (sacct.returncode, out) == (1, "")
     assert err.startswith("sacct: error: can't read completed jobs from ")
     assert len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("event", "statuses"),
+    # back again it may have been missed, or asked about a query that it doesn't know
+    [(redis_dies, {3}), (redis_comes_back, {1, 3}), (daemon_dies, {3})],
+)
+def test_slurmjc_and_a_store_that_leaves_in_the_middle(
+    rundir: Path, stopper: Any, event: Callable[[Site], None], statuses: set[int]
+) -> None:
+    site = build(rundir, query={"page_rows": 1})
+    stopper.callback(site.redis.stop)
+    stopper.callback(site.daemon.stop)
+    before = pages_sent(site.redis)
+    command = [
+        program("slurmjc"),
+        "--socket",
+        str(site.daemon.query_socket),
+        "jobs",
+        "-nP",
+        "-o",
+        "jobid",
+        "-a",
+        *WINDOW,
+    ]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as slurmjc:
+        wait_until(lambda: pages_sent(site.redis) > before + 100, what="pages to be on their way")
+        event(site)
+        out, err = slurmjc.communicate(timeout=scaled(60))
+    assert slurmjc.returncode in statuses
+    assert out == ""
+    assert err.splitlines()[-1].startswith("slurmjc: ")
+    assert "jobs that ended" not in err.splitlines()[-1]
