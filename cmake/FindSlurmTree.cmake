@@ -20,7 +20,7 @@ endif()
 # Any plugin that every Slurm has shows where plugins live. Debian calls the
 # folder slurm-wlm, everyone else slurm.
 if(NOT SLURM_PLUGIN_DIR)
-    find_path(SLURM_PLUGIN_DIR jobcomp_none.so
+    find_path(SLURM_PLUGIN_DIR jobcomp_filetxt.so
         HINTS ${CMAKE_INSTALL_FULL_LIBDIR} /usr/lib/${CMAKE_LIBRARY_ARCHITECTURE}
               /usr/lib64 /usr/lib /usr/local/lib
         PATH_SUFFIXES slurm-wlm slurm

@@ -57,19 +57,24 @@ def run(config_path: Path | None) -> None:
 @main.command("check-config")
 @_CONFIG
 @click.option("--print-default", is_flag=True, help="Print a configuration file with every key at its default.")
-def check_config(config_path: Path | None, print_default: bool) -> None:
+@click.option("--slurm", is_flag=True, help="Also say whether slurmctld will load the plugin at its next start.")
+def check_config(config_path: Path | None, print_default: bool, slurm: bool) -> None:
     """Say whether the configuration is right, for a start or a reload."""
-    from slurmjcd import checks, configfile, sample
+    from slurmjcd import checks, configfile, sample, slurmplugin
     from slurmjcd.errors import SlurmjcdError
 
     if print_default:
         click.echo(sample.sample(), nl=False)
         return
     try:
-        checks.check_machine(configfile.load(config_path, os.environ))
+        config = configfile.load(config_path, os.environ)
+        checks.check_machine(config)
+        plugin = slurmplugin.check_slurm(config) if slurm else ""
     except SlurmjcdError as exc:
         fail(exc)
     click.echo(f"{config_path or configfile.DEFAULT_PATH}: right")
+    if plugin:
+        click.echo(plugin)
 
 
 @main.command()

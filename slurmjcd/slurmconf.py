@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What slurm.conf says about PrivateData, read as Slurm reads it; a file that can't be read means private."""
+"""What slurm.conf says, read as Slurm reads it."""
 
 from __future__ import annotations
 
@@ -28,6 +28,16 @@ def private_jobs(slurm_conf: Path) -> bool:
         log.warning("access: %s can't be read (%s): users see their own jobs only", slurm_conf, exc.strerror or exc)
         return True
     return bool(values) and any(word in values[-1].lower() for word in _PRIVATE)
+
+
+def setting(slurm_conf: Path, key: str) -> str | None:
+    """The value that counts (the last) of a setting, None when it is not set.
+
+    Raises:
+        OSError: the file, or one that it includes, can't be read.
+    """
+    values = list(_values(slurm_conf, key.lower()))
+    return values[-1] if values else None
 
 
 def _values(path: Path, key: str, depth: int = 0) -> Iterator[str]:
