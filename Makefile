@@ -21,6 +21,7 @@ help:
 	@echo 'make demo     run every program on one host and show jobs in sacct -c'
 	@echo 'make test     all tests (TESTS=tests/e2e picks some)'
 	@echo 'make test-parity  ask sacct -c and, over slurmdbd, sacct -X the same questions'
+	@echo 'make test-matrix  both suites on two releases of Slurm and three servers'
 	@echo 'make test-faults  every fault; SEED=random MINUTES=10 for a random schedule'
 	@echo 'make check    formatting, lint, types, warnings, units, generated files'
 	@echo 'make fuzz     fuzz the C parts (TARGET=rdb picks one, SECONDS=600 each)'
@@ -115,6 +116,11 @@ test-parity: setup plugin
 	@tests/parity/install-packages
 	@$(PY) -m tests.parity
 
+# CELLS=24.11/valkey-8.1 picks some
+test-matrix: setup plugin
+	@tests/parity/install-packages
+	@scripts/test-matrix $(CELLS)
+
 BENCH ?= all
 bench: setup plugin
 	@bench/run $(BENCH)
@@ -125,5 +131,5 @@ clean:
 distclean: clean
 	rm -rf $(BUILD) $(VENV)
 
-.PHONY: help setup plugin demo test test-faults test-parity check sanitize \
+.PHONY: help setup plugin demo test test-faults test-parity test-matrix check sanitize \
 	sanitize-threads test-sanitizers fuzz bench clean distclean

@@ -83,7 +83,8 @@ def test_slurmctld_refuses_what_is_named(rundir: Path, munge: Munge) -> None:
         else:
             wait_until(lambda: not cluster.slurmctld.running, what="slurmctld to end")
     finally:
-        cluster.slurmctld.stop()
+        if cluster.slurmctld.running:
+            cluster.slurmctld.stop()
 
 
 @pytest.mark.parametrize(
