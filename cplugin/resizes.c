@@ -76,7 +76,7 @@ extern void resizes_load(const char *state_dir)
 		int64_t at;
 
 		if ((sscanf(line, "%" SCNu32 " %" SCNd64, &job_id, &at) == 2) &&
-		    job_id && (at > 0))
+		    job_id)
 			(void) _note(job_id, at);
 	}
 	pthread_mutex_unlock(&lock);

@@ -123,7 +123,7 @@ def _symbol_u32(elf: bytes, name: bytes) -> int:
         for symbol in range(at, at + length, entry):
             st_name, _, _, section, value, _ = struct.unpack_from("<IBBHQQ", elf, symbol)
             start = sections[strings][4] + st_name
-            if elf[start : start + len(name) + 1] == name + b"\0" and 0 < section < count:
+            if elf[start : start + len(name) + 1] == name + b"\0" and section:
                 return int(struct.unpack_from("<I", elf, sections[section][4] + value - sections[section][3])[0])
     raise LookupError(f"it has no symbol {name.decode()}")
 
