@@ -11,7 +11,9 @@ from tests.harness.fates import Fate
 
 # enum job_states and enum job_state_reason of slurm.h, as far as these jobs meet them
 STATES: Final = {"PENDING": 0, "RUNNING": 1, "COMPLETED": 3, "CANCELLED": 4, "FAILED": 5, "TIMEOUT": 6}
-REASONS: Final = {"None": 0, "Priority": 1, "Resources": 3, "JobLaunchFailure": 23, "NonZeroExitCode": 24}
+REASONS: Final = {
+    "None": 0, "Priority": 1, "Resources": 3, "JobLaunchFailure": 23, "NonZeroExitCode": 24, "RaisedSignal": 33,
+}  # fmt: skip
 
 
 def epoch(text: str) -> int:
@@ -57,7 +59,8 @@ def record(shown: dict[str, str], fate: Fate, *, cluster: str) -> dict[str, Any]
         "qos": _text(shown["QOS"]),
         "reservation": _text(shown.get("Reservation", "(null)")),
         "state": STATES[shown["JobState"]],
-        "state_reason": REASONS[reason],
+        # newer Slurm adds which signal: RaisedSignal:9(Killed)
+        "state_reason": REASONS[reason.split(":")[0]],
         "exit_code": wait_status(fate.recorded_exit_code),
         "derived_exit_code": 0,
         "submit": epoch(shown["SubmitTime"]),
@@ -69,7 +72,7 @@ def record(shown: dict[str, str], fate: Fate, *, cluster: str) -> dict[str, Any]
         "node_count": int(shown["NumNodes"]),
         "cpu_count": int(shown["NumCPUs"]),
         "nodes": shown["NodeList"] or None,
-        "tres_alloc": shown["TRES"] if started else None,
+        "tres_alloc": (shown.get("TRES") or shown["AllocTRES"]) if started else None,  # the name since 23.02
         "work_dir": shown["WorkDir"],
         "features": _text(shown["Features"]),
         "priority": int(shown["Priority"]),
