@@ -76,7 +76,7 @@ def test_usage_is_what_the_server_spends(
         store = Store(client, "some:longer:prefix")
         put_all(server, store.prefix, jobs(5000))
         client.execute_command("DEBUG", "RELOAD")
-        client.flushall()  # what stays is the module's own: buffers it keeps
+        client.execute_command("FLUSHALL", "SYNC")  # what stays is the module's own: buffers it keeps
         before = used(client)
         put_all(server, store.prefix, jobs(60_000))
         if reloaded:
