@@ -49,6 +49,14 @@ $(STAMPS)/packages-check: scripts/packages-check.txt scripts/install-packages | 
 $(STAMPS)/slurm: $(wildcard /var/lib/dpkg/info/slurmctld.list)
 $(STAMPS)/redis: $(wildcard /var/lib/dpkg/info/redis-server.list)
 
+# SLURM_SOURCE may name another tree than the last time.
+ifneq ($(SLURM_SOURCE),)
+ifneq ($(realpath $(SLURM_SOURCE)),$(realpath $(BUILD)/deps/slurm))
+$(STAMPS)/slurm: FORCE
+endif
+endif
+FORCE:
+
 $(STAMPS)/slurm: scripts/setup-slurm-tree scripts/fetch-source | $(STAMPS)/packages
 	@scripts/setup-slurm-tree
 	@touch $@
