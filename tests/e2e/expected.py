@@ -79,6 +79,7 @@ def record(shown: dict[str, str], fate: Fate, *, cluster: str) -> dict[str, Any]
         "restart_count": int(shown["Restarts"]),
         "std_in": shown["StdIn"],
         "alloc_node": shown["AllocNode:Sid"].split(":")[0],
+        "state_desc": reason.replace("_", " ") if ":" in reason else None,
         "cpus_per_task": int(shown["CPUs/Task"]),
     }
     return {name: value for name, value in fields.items() if value is not None}
