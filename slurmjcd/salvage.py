@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from slurmjcd import spoolscan, walrepair
+from slurmjcd import protocol, spoolscan, walrepair
 
 log = logging.getLogger(__name__)
 
@@ -68,9 +68,12 @@ def _ask_tree(old: sqlite3.Connection, found: _Found) -> None:
             ):
                 if not isinstance(first, int) or not isinstance(count, int):
                     continue
-                found.last = max(found.last, first + count - 1)
                 if isinstance(frames, bytes) and zlib.crc32(frames) == crc:
-                    found.batches[first] = (count, frames)
+                    records = len(protocol.frame_bounds(frames))  # the checksum vouches for these, not for `count`
+                    found.batches[first] = (records, frames)
+                    found.last = max(found.last, first + records - 1)
+                else:
+                    found.last = max(found.last, first + count - 1)
 
 
 def _ask_tables(old: sqlite3.Connection, found: _Found) -> None:

@@ -9,10 +9,11 @@ import os
 import sqlite3
 import time
 import uuid
+import zlib
 from pathlib import Path
 from typing import Final
 
-from slurmjcd import walrepair
+from slurmjcd import protocol, walrepair
 from slurmjcd.errors import SpoolError
 from slurmjcd.salvage import Salvaged, salvage
 from slurmjcd.spoolscan import PAGE_BYTES
@@ -25,6 +26,8 @@ _SQLITE_MAGIC: Final = b"SQLite format 3\0"
 _CHECK_MAX_BYTES: Final = 1024**3  # a larger file is checked where it is read, not at start
 # what SQLite says of a file that it can read and make no sense of; ERROR is "no such table", "unsupported file format"
 _DAMAGE_CODES: Final = (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+_META: Final = ("spool", "shipped", "clock", "lost")  # keys that every spool has; others come with what they count
 
 SCHEMA: Final = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
@@ -120,8 +123,9 @@ def _damage(path: Path) -> str | None:
                 result = database.execute("PRAGMA quick_check(1)").fetchone()[0]
                 if result != "ok":
                     return str(result).splitlines()[0]
-            if database.execute("SELECT value FROM meta WHERE key = 'spool'").fetchone() is None:
-                return "its id is missing"
+            missing = set(_META) - {key for (key,) in database.execute("SELECT key FROM meta")}
+            if missing:
+                return f"{min(missing)} is missing in its table meta"
     except sqlite3.DatabaseError as exc:
         if exc.sqlite_errorcode & 0xFF not in _DAMAGE_CODES:  # the disk's fault, not the file's
             raise SpoolError(f"spool {path} can't be read: {exc}") from exc
@@ -138,7 +142,25 @@ def _connect(path: Path, *, new: bool) -> sqlite3.Connection:
     database.execute("PRAGMA wal_autocheckpoint = 2000")
     database.execute("PRAGMA journal_size_limit = 67108864")
     _settle(database)
+    _mend_counts(database)
     return database
+
+
+def _mend_counts(database: sqlite3.Connection) -> None:
+    """Count again where a batch doesn't end where the next begins: the checksum is of the frames only.
+
+    A damaged count would let records of its batch be passed over as if they had never been. Numbers that were skipped
+    look the same and are left as they are.
+    """
+    suspects = database.execute(
+        "SELECT first, count, crc, frames FROM"
+        " (SELECT *, lead(first) OVER (ORDER BY first) AS following FROM batch)"
+        " WHERE following IS NULL OR first + count != following"
+    ).fetchall()
+    for first, count, crc, frames in suspects:
+        if zlib.crc32(frames) == crc and (records := len(protocol.frame_bounds(frames))) != count:
+            log.error("spool: batch %d says %d records and has %d, counted again", first, count, records)
+            database.execute("UPDATE batch SET count = ? WHERE first = ?", (records, first))
 
 
 def _make(path: Path) -> None:
@@ -162,9 +184,7 @@ def _make_draft(draft: Path) -> sqlite3.Connection:
         database.execute("PRAGMA synchronous = FULL")
         spool_id = f"spool-{uuid.uuid4()}"
         database.executescript(f"BEGIN; PRAGMA application_id = {APPLICATION_ID}; {SCHEMA}")
-        database.executemany(
-            "INSERT INTO meta VALUES (?, ?)", [("spool", spool_id), ("shipped", 0), ("clock", 0), ("lost", 0)]
-        )
+        database.executemany("INSERT INTO meta VALUES (?, ?)", zip(_META, (spool_id, 0, 0, 0), strict=True))
         database.execute(f"PRAGMA user_version = {FORMAT_VERSION}")
         database.execute("COMMIT")
     finally:

@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from slurmjcd import protocol
+
 PAGE_BYTES: Final = 16_384  # of every spool, see spoolfile.py
 _LEAF: Final = 0x0D  # of a table with row ids
 _LEAF_HEADER_BYTES: Final = 8
@@ -71,11 +73,11 @@ def _batch(data: mmap.mmap, page: int, at: int) -> Batch | None:
         value = int.from_bytes(payload[pos : pos + width], "big", signed=True) if width else kind - 8
         numbers.append(value)
         pos += width
-    count, _, crc = numbers
+    _, _, crc = numbers  # the records are counted in the frames, which the checksum vouches for
     frames = payload[pos:]
-    if len(frames) != (types[4] - _BLOB) // 2 or zlib.crc32(frames) != crc or count < 1 or first < 1:
+    if len(frames) != (types[4] - _BLOB) // 2 or zlib.crc32(frames) != crc or first < 1:
         return None
-    return first, count, frames
+    return first, len(protocol.frame_bounds(frames)), frames
 
 
 def _payload(data: mmap.mmap, page: int, at: int, size: int) -> bytes:

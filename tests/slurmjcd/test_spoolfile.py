@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 from __future__ import annotations
 
+import contextlib
 import logging
 import mmap
 import random
@@ -220,6 +221,37 @@ async def test_any_damage_is_survived(tmp_path: Path, seed: int) -> None:
     assert set(saved) <= {job(number) for number in range(1, 601)}
     assert len(saved) == len(set(saved))
     await spool.append([intake(1000)], {})
+    await spool.close()
+
+
+@pytest.mark.parametrize("first", [1, 11, 79])
+@pytest.mark.parametrize("count", [0, 1, 3])
+async def test_a_damaged_count_passes_no_record_over(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, first: int, count: int
+) -> None:
+    """Frames and their checksum are whole; the number beside them is not, and SQLite finds nothing wrong."""
+    path = tmp_path / "spool.db"
+    await make_spool(path, 40)
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        database.execute("UPDATE batch SET count = ? WHERE first = ?", (count, first))
+        database.commit()
+    spool = await open_spool(path)
+    assert records_of(await read_all(spool)) == [job(number) for number in range(1, 81)]
+    assert spool.state.last == 80
+    assert "counted again" in caplog.text
+    await spool.close()
+
+
+@pytest.mark.parametrize("key", ["spool", "shipped", "clock", "lost"])
+async def test_a_spool_that_lost_a_line_of_its_books_is_damaged(tmp_path: Path, key: str) -> None:
+    path = tmp_path / "spool.db"
+    await make_spool(path, 5)
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        database.execute("DELETE FROM meta WHERE key = ?", (key,))
+        database.commit()
+    spool = await open_spool(path)
+    assert records_of(await read_all(spool)) == [job(number) for number in range(1, 11)]
+    assert len(list(tmp_path.glob("spool.db.damaged-*"))) == 1
     await spool.close()
 
 
