@@ -148,7 +148,9 @@ class Driver:
         """What the driver printed when its calls were made: calls, failed, p50_us …"""
 
         def line() -> str:
-            return next((text for text in process.log_text().splitlines() if text.startswith("{")), "")
+            """The whole of it: a line without its end is still being written."""
+            lines = process.log_text().splitlines(keepends=True)
+            return next((text for text in lines if text.startswith("{") and text.endswith("\n")), "")
 
         wait_until(line, what="the driver's report", timeout_s=timeout_s)
         return dict(json.loads(line())["plugins"]["redis"])

@@ -11,6 +11,7 @@ import array
 import json
 import os
 import resource
+import select
 import selectors
 import signal
 import socket
@@ -108,6 +109,11 @@ def raw(path: str, chunks: list[str]) -> dict[str, Any]:
     return {"came": came.decode("latin-1"), "closed": closed}
 
 
+def told(options: dict[str, Any]) -> bool:
+    """Whether the end of standard input says that it is enough; only an attack with the option "told" listens."""
+    return bool(options.get("told")) and bool(select.select([0], [], [], 0)[0])
+
+
 def let_in(sock: socket.socket) -> bool:
     """Whether nothing came yet, or an answer that is no refusal."""
     sock.setblocking(False)
@@ -150,7 +156,7 @@ def flood(path: str, options: dict[str, Any]) -> dict[str, Any]:
     if options.get("hold"):
         time.sleep(1)
         held = [sock for sock in held if let_in(sock)]
-    while options.get("hold") and time.monotonic() < until:
+    while options.get("hold") and time.monotonic() < until and not told(options):
         time.sleep(0.05)
         if options.get("drip"):
             for sock in held:
@@ -181,7 +187,7 @@ def bad(path: str, options: dict[str, Any]) -> dict[str, Any]:
     selector = selectors.DefaultSelector()
     selector.register(sock, selectors.EVENT_READ | selectors.EVENT_WRITE)
     rest = b""
-    while answered < options["requests"] and time.monotonic() < until:
+    while answered < options["requests"] and time.monotonic() < until and not told(options):
         for _, events in selector.select(1):
             if events & selectors.EVENT_READ:
                 data = b""
@@ -206,7 +212,7 @@ def churn(path: str, options: dict[str, Any]) -> dict[str, Any]:
     """Connect, greet, ask, go away without reading; never wait."""
     until, tried = time.monotonic() + options["seconds"], 0
     first = command(*HELLO) + command("SLURMJC.MATCH", "q") + command("SLURMJC.FETCH", "q", "2000", "RECORDS")
-    while time.monotonic() < until:
+    while time.monotonic() < until and not told(options):
         with socket.socket(socket.AF_UNIX) as sock, suppress(OSError):
             sock.setblocking(False)
             sock.connect(path)

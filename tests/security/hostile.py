@@ -22,7 +22,10 @@ _SOURCE: Final = Path(__file__).with_name("attacker.py")
 
 
 class Attack:
-    """One run of attacker.py. `result()` waits for its end."""
+    """One run of attacker.py. `result()` waits for its end, `stop()` is for an end that nobody waited for.
+
+    With the option "told" the attack lasts until result() is called, and "seconds" at most.
+    """
 
     def __init__(self, directory: Path, uid: int, name: str, path: Path | str, options: Any = None) -> None:
         script = directory / "attacker.py"
@@ -35,12 +38,18 @@ class Attack:
                 "--no-new-privs", "--inh-caps=-all", "--bounding-set=-all", "--",
                 PYTHON, "-I", str(script), name, str(path), json.dumps({} if options is None else options),
             ],
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd="/",
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd="/",
         )  # fmt: skip
 
     @property
     def running(self) -> bool:
         return self._process.poll() is None
+
+    def stop(self) -> None:
+        """End it if it still runs, and give its pipes back."""
+        if self._process.returncode is None:
+            self._process.kill()
+            self._process.communicate()
 
     def result(self, timeout_s: float = 60.0) -> dict[str, Any]:
         try:
@@ -101,15 +110,20 @@ _SLOW: Final = [
 ]  # fmt: skip
 
 
-def siege(directory: Path, path: Path, *, seconds: float, uids: int, requests: int) -> list[Attack]:
+def siege(directory: Path, path: Path, *, seconds: float, uids: int, requests: int, told: bool = False) -> list[Attack]:
     """Everything at once, each attack by users of its own: 10,000 connections and more, a thousand slow readers among
     them (as many as get in), drips of one byte, wrong requests without end, connections that come and go.
+
+    Args:
+        seconds: how long each lasts, from its own start on.
+        told: each ends when its result is asked for, if that is earlier.
     """
-    common = {"seconds": seconds, "hold": True, "connections": 10_000 // uids}
+    always = {"seconds": seconds, "told": told}
+    common = always | {"hold": True, "connections": 10_000 // uids}
     attacks = []
     for number in range(uids):
         kind = ({"send": _SLOW, "sip": True}, {"drip": True, "send": [_SLOW[0]]})[number % 2]
         attacks.append(Attack(directory, FIRST_UID + number, "flood", path, common | kind))
-    attacks.append(Attack(directory, FIRST_UID + uids, "bad", path, {"seconds": seconds, "requests": requests}))
-    attacks.append(Attack(directory, FIRST_UID + uids + 1, "churn", path, {"seconds": seconds}))
+    attacks.append(Attack(directory, FIRST_UID + uids, "bad", path, always | {"requests": requests}))
+    attacks.append(Attack(directory, FIRST_UID + uids + 1, "churn", path, always))
     return attacks

@@ -271,7 +271,9 @@ REFUSALS = {
 
 def test_under_siege_records_are_taken_and_questions_answered(target: Target, stopper: ExitStack) -> None:
     daemon, pid = target.daemon, target.daemon.process.pid
-    attacks = siege(target.directory, daemon.query_socket, seconds=5, uids=30, requests=10**6)
+    attacks = siege(target.directory, daemon.query_socket, seconds=300, uids=30, requests=10**9, told=True)
+    for attack in attacks:
+        stopper.callback(attack.stop)
     with Probe(daemon.ingest_socket) as probe:
         wait_until(lambda: _connections(daemon) >= 400, what="a crowd", timeout_s=30)
         wait_until(lambda: _answered(target), what="an answer to somebody else", timeout_s=30)
