@@ -17,7 +17,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from multiprocessing import Process, Value
+from multiprocessing import Array, Process
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,7 @@ LATE_JOBS = 10_000
 RUNS = 9
 ROUNDS = 3
 IDLE_S = 1.0  # how long the bystander pings a server that does nothing else
+BLOCK_S = 0.005  # a PING that takes longer is one too many
 
 # What reference_jobs.h says of the jobs.
 FIRST_JOB_ID = 1_000_000
@@ -88,29 +89,42 @@ def go_ahead(pid: int) -> None:
         os.sched_setscheduler(pid, os.SCHED_FIFO, os.sched_param(1))
 
 
-def ping_for_ever(path: str, worst_s: Any) -> None:
-    """Note the longest PING in worst_s; runs in a process of its own."""
+def ping_for_ever(path: str, seen: Any) -> None:
+    """Note in `seen` the longest PING in seconds, how many there were, and how many took too long; in a process of its
+    own."""
     go_ahead(0)
     client = Client(Path(path))
     while True:
         begin = time.perf_counter()
         client.ask("PING")
-        worst_s.value = max(worst_s.value, time.perf_counter() - begin)
+        took = time.perf_counter() - begin
+        seen[0] = max(seen[0], took)
+        seen[1] += 1
+        seen[2] += took > BLOCK_S
         time.sleep(0.0002)
+
+
+def stolen_ms() -> float:
+    """Time the machine below this one kept for itself since the start (proc(5), /proc/stat), in ms."""
+    return int(Path("/proc/stat").read_text().split("\n", 1)[0].split()[8]) * 1000 / os.sysconf("SC_CLK_TCK")
 
 
 class Bystander:
     """Another client, which only wants its PINGs answered."""
 
     def __init__(self, server: RedisServer) -> None:
-        self.worst_s = Value("d", 0.0)
-        self.process = Process(target=ping_for_ever, args=(str(server.socket), self.worst_s), daemon=True)
+        self.seen = Array("d", 3)
+        self.stolen_ms = stolen_ms()
+        self.process = Process(target=ping_for_ever, args=(str(server.socket), self.seen), daemon=True)
         self.process.start()
 
-    def worst_ms(self) -> float:
-        """The longest PING since the last call."""
-        worst, self.worst_s.value = self.worst_s.value, 0.0
-        return float(worst) * 1000
+    def since(self) -> dict[str, float]:
+        """The longest PING since the last call, how many of how many took too long, and the time stolen meanwhile."""
+        (worst, pings, late), self.seen[:] = self.seen[:], [0.0, 0.0, 0.0]
+        before, self.stolen_ms = self.stolen_ms, stolen_ms()
+        return {
+            "block_ms": worst * 1000, "pings": pings, "blocks_over_5_ms": late, "stolen_ms": self.stolen_ms - before
+        }  # fmt: skip
 
     def stop(self) -> None:
         self.process.kill()
@@ -258,14 +272,14 @@ def measure_ours(directory: Path, jobs: int, late: int) -> dict[str, Any]:
         empty = used_memory(client)
         bystander = Bystander(server)
         time.sleep(IDLE_S)
-        result: dict[str, Any] = {"ping_idle_ms": bystander.worst_ms()}
+        result: dict[str, Any] = {"ping_idle_ms": bystander.since()["block_ms"]}
         load(server, jobs, "put")
-        blocks = {"put": bystander.worst_ms()}
+        seen = {"put": bystander.since()}
         result["bytes_per_job"] = (used_memory(client) - empty) / jobs
         result["match_ms"] = {
             name: median_ms(client, "SLURMJC.MATCH", PREFIX, "bench", *criteria) for name, criteria in QUESTIONS.items()
         }
-        blocks["match"] = bystander.worst_ms()
+        seen["match"] = bystander.since()
         result["fetch_ms"], result["rows"] = {}, {}
         for name, criteria in QUESTIONS.items():
             rows, seconds = fetch_all(client, *criteria)
@@ -274,29 +288,30 @@ def measure_ours(directory: Path, jobs: int, late: int) -> dict[str, Any]:
             raise RuntimeError(f"{result['rows']['all']} of {jobs} jobs came back")
         result["fetch_parsed_jobs_per_s"] = jobs / result["fetch_ms"]["all"] * 1000
         result["fetch_jobs_per_s"] = max(fetch_rate(client, jobs) for _ in range(ROUNDS))
-        blocks["fetch"] = bystander.worst_ms()
+        seen["fetch"] = bystander.since()
         middle = str(FIRST_JOB_ID + jobs // 2 + 50)
         result["job_id_ms"] = median_ms(client, "SLURMJC.MATCH", PREFIX, "bench", "job", middle)
-        blocks["job_id"] = bystander.worst_ms()
+        seen["job_id"] = bystander.since()
         result["agg_user_ms"] = median_ms(client, "SLURMJC.AGG", PREFIX, "BY", "user")
-        blocks["agg"] = bystander.worst_ms()
+        seen["agg"] = bystander.since()
         result["info_ms"] = median_ms(client, "SLURMJC.INFO", PREFIX)
-        blocks["info"] = bystander.worst_ms()
-        result["block_ms"] = blocks
+        seen["info"] = bystander.since()
         bystander.stop()
         result.update(save_and_load(directory, server))
         client = Client(server.socket)
         bystander = Bystander(server)
         time.sleep(IDLE_S)
-        bystander.worst_ms()
+        bystander.since()
         if late:
             result["late_cpu_us_per_job"] = load(server, jobs, "late", late)[1] / late * 1e6
-            blocks["late"] = bystander.worst_ms()
+            seen["late"] = bystander.since()
         if client.ask("SLURMJC.TRIM", PREFIX, "BEFORE", str(DAY_START)) <= 0:
             raise RuntimeError("TRIM deleted nothing")
-        blocks["trim"] = bystander.worst_ms()
+        seen["trim"] = bystander.since()
         bystander.stop()
-        result["longest_block_ms"] = max(blocks.values())
+        for figure in seen["put"]:
+            result[figure] = {name: waits[figure] for name, waits in seen.items()}
+        result["longest_block_ms"] = max(result["block_ms"].values())
     return result
 
 
