@@ -106,6 +106,13 @@ sanitize: $(STAMPS)/cmake
 sanitize-threads: $(STAMPS)/cmake
 	@$(MAKE) --no-print-directory sanitize SANITIZE=thread TARGETS='jobcomp_redis driver'
 
+# And once for what gcc -fanalyzer finds on the paths through them.
+analyze: $(STAMPS)/cmake
+	@cmake -S . -B $(BUILD)/analyze -DCMAKE_INCLUDE_PATH=$(CURDIR)/$(BUILD)/deps/slurm \
+		-DCMAKE_C_COMPILER=gcc -DCMAKE_C_FLAGS=-fanalyzer >$(BUILD)/analyze.out 2>&1 && \
+		cmake --build $(BUILD)/analyze -j $(JOBS) -- -k >>$(BUILD)/analyze.out 2>&1 || \
+		{ cat $(BUILD)/analyze.out; exit 1; }
+
 test-sanitizers: setup
 	@$(MAKE) --no-print-directory sanitize SANITIZE=address,undefined
 	@$(MAKE) --no-print-directory sanitize SANITIZE=thread
@@ -140,4 +147,4 @@ distclean: clean
 	rm -rf $(BUILD) $(VENV)
 
 .PHONY: help setup plugin demo test test-faults test-parity test-matrix check sanitize \
-	sanitize-threads test-sanitizers fuzz bench clean distclean
+	analyze sanitize-threads test-sanitizers fuzz bench clean distclean

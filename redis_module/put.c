@@ -168,6 +168,8 @@ static bool displace(struct jc_putter *p, const struct jc_record *rec,
         if (day > own)
             return false;
         t = target_of(p, day);
+        if (!t)
+            continue; /* never behind peek, which found a segment */
         other = jc_block_code(s->order[place.block], place.row, JC_COL_TTL);
         *ttl = !*ttl || !other ? 0 : *ttl > other ? *ttl : other;
         jc_segment_remove(s, place);

@@ -70,9 +70,10 @@ struct jc_sealed *jc_sealed_new(const uint64_t *rows, uint32_t n,
                                 const struct jc_heap *heap)
 {
     static uint64_t serial;
-    struct jc_sealed head = {.serial = ++serial}, *s;
+    struct jc_sealed head = {.serial = serial + 1}, *s;
     size_t bytes = 0;
 
+    serial++;
     for (unsigned col = 0; col < JC_COLS; col++) {
         head.bits[col] = bits_for(hi[col] - lo[col]);
         head.at[col] = (uint32_t)bytes;
