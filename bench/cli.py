@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
 """bench/run NAME [options] [--json]: measure one thing, print a table or one JSON object.
 
-A benchmark is a module with `add_arguments(parser)` and `measure(options)`, which returns nested figures. Before and
-after it the machine is calibrated; when that moved, the figures are those of a busy machine, and it is said.
+A benchmark is a module with `add_arguments(parser)` and `measure(options)`, which returns nested figures. The machine
+is calibrated before it, after it, and between its rounds, which it counts with `options.machine.rounds(n)`; when that
+moved, the figures are those of a busy machine, and it is said.
 """
 
 from __future__ import annotations
@@ -53,16 +54,16 @@ def _measure(name: str, argv: list[str]) -> int:
     module.add_arguments(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args(argv)
-    before = calibration.take()
-    found: dict[str, Any] = module.measure(options)
-    after = calibration.take()
-    found["calibration"] = calibration.compare(before, after)
+    with calibration.running() as machine:
+        options.machine = machine
+        found: dict[str, Any] = module.measure(options)
+    found["calibration"] = calibration.report(machine.taken)
     if options.json:
         print(json.dumps(found))
         return 0
     for key, value in flatten(found):
         print(f"{key:<40} {_text(value):>16}")
-    for line in calibration.moved(before, after):
+    for line in calibration.moved(machine.taken):
         print(f"NOTE: {line}")
     return 0
 
@@ -76,6 +77,8 @@ def flatten(found: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
 
 
 def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     return f"{value:,.3f}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
 
 

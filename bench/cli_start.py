@@ -54,7 +54,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
             command = (
                 program("slurmjc"), "--socket", str(daemon.query_socket), "jobs", "-j", str(FIRST_JOB_ID + 500)
             )  # fmt: skip
-            for _ in range(options.rounds):
+            for _ in options.machine.rounds(options.rounds):
                 rounds.append({"wall_ms": wall_ms(*command), "python_ms": wall_ms(sys.executable, "-c", "pass")})
             found = [imports(*command) for _ in range(5)]
         finally:

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from bench import calibration
 from tests.faults.shim import Op, Shim
 from tests.faults.world import World
 from tests.harness.rundir import ring_dir, run_dir
@@ -120,11 +121,15 @@ def main(argv: list[str]) -> int:
     if unknown := set(only) - set(FAULTS):
         parser.error(f"no such fault: {', '.join(sorted(unknown))}")
     names = [name for name in FAULTS if name in only or name == "healthy"]
-    found = {name: measure(name, calls=options.calls, rate=options.rate) for name in names}
+    with calibration.running() as machine:
+        found = {
+            names[number]: measure(names[number], calls=options.calls, rate=options.rate)
+            for number in machine.rounds(len(names))
+        }
     if options.json:
-        print(json.dumps({**found, "rate": options.rate}))
+        print(json.dumps({**found, "rate": options.rate, "calibration": calibration.report(machine.taken)}))
     else:
-        print(_table(found, options.rate))
+        print("\n".join([_table(found, options.rate), *calibration.moved(machine.taken)]))
     return 0
 
 

@@ -73,7 +73,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
             if name not in left_out:
                 peers[name] = stack.enter_context(sacct_peers.running(name, directory / name, options.jobs))
         rounds = []
-        for _ in range(options.rounds):
+        for _ in options.machine.rounds(options.rounds):
             found = measure_round(ours, floor, asked, options.jobs)
             for name, site in peers.items():
                 found.update(measure_peer(name, site, asked))

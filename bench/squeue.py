@@ -130,7 +130,7 @@ def measure_stack(stack: Stack, options: argparse.Namespace) -> dict[str, Any]:
     idle: list[float] = []
     times: dict[str, list[float]] = {name: [] for name in states}
     over: dict[str, list[float]] = {name: [] for name in states}
-    for _ in range(options.rounds):
+    for _ in options.machine.rounds(options.rounds):
         for name, state in states.items():
             ending.hold(options.seconds)
             quiet = squeue_ms(stack, options.seconds / 4)
