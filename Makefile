@@ -138,6 +138,7 @@ test-matrix: setup plugin
 
 BENCH ?= all
 bench: setup plugin
+	@scripts/install-packages bench/packages.txt || echo 'bench: peers that are missing will be left out' >&2
 	@bench/run $(BENCH)
 
 clean:

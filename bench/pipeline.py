@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import statistics
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,29 +23,43 @@ CHUNK_JOBS: Final = 4_000
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
 
 
-class Feeder:
-    """bench/hook's driver under command: calls jobcomp_redis.so's record hook with reference jobs.
+class Caller:
+    """bench/hook's driver under command: calls the record hook of one plugin with reference jobs.
 
     Args:
-        rings: directory on tmpfs for its ring.
-        location: JobCompLoc, the daemon's run_dir.
+        directory: for the plugin's state, its own files and the driver's log.
+        name, plugin, location: the plugin's file and its JobCompLoc.
         options: further options of the driver.
         jobs: size of the reference set, and so the most calls there can be.
+        env: for the driver, over ours.
     """
 
-    def __init__(self, directory: Path, rings: Path, location: Path, *options: str, jobs: int) -> None:
+    def __init__(
+        self, directory: Path, name: str, plugin: Path, location: str, *options: str, jobs: int,
+        env: Mapping[str, str] | None = None,
+    ) -> None:  # fmt: skip
         state = directory / "state"
         state.mkdir(parents=True)
         self.called = 0
-        self._log = (directory / "driver.log").open("wb")
-        self.process = subprocess.Popen(
-            [
-                "setpriv", "--pdeathsig", "TERM", "--", str(DRIVER), "--commands", f"--plugin=redis={PLUGIN}",
-                f"--loc=redis={location}", f"--params=redis=ring_dir={rings / directory.name}", f"--state={state}",
-                f"--conf-dir={directory}", f"--calls={jobs}", *options,
-            ],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log,
-        )  # fmt: skip
+        self._log_path = directory / "driver.log"
+        # killed with us also while it is stopped, which a SIGTERM would wait for
+        with self._log_path.open("wb") as log:
+            self.process = subprocess.Popen(
+                [
+                    "setpriv", "--pdeathsig", "KILL", "--", str(DRIVER), "--commands", f"--plugin={name}={plugin}",
+                    *([f"--loc={name}={location}"] if location else []), f"--state={state}", f"--conf-dir={directory}",
+                    f"--calls={jobs}", *options,
+                ],
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, env={**os.environ, **(env or {})},
+            )  # fmt: skip
+
+    def _ask(self, command: str) -> bytes:
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        with suppress(BrokenPipeError):  # then no line comes either
+            self.process.stdin.write(command.encode() + b"\n")
+            self.process.stdin.flush()
+        return self.process.stdout.readline()
 
     def call(self, jobs: int) -> None:
         """Call the hook so many times.
@@ -50,19 +67,31 @@ class Feeder:
         Raises:
             RuntimeError: a call was refused, or the driver is gone.
         """
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        self.process.stdin.write(b"call %d\n" % jobs)
-        self.process.stdin.flush()
-        words = self.process.stdout.readline().split()
+        answer = self._ask(f"call {jobs}")
+        words = answer.split()
         if len(words) != 2 or words[1] != b"0":
-            raise RuntimeError(f"the hook's driver said {b' '.join(words)!r}, not '<calls> 0'; see its log")
+            tail = self._log_path.read_text(errors="replace").splitlines()[-3:]
+            raise RuntimeError(f"the hook's driver said {answer!r}, not '<calls> 0'; its log ends: {tail}")
         self.called = int(words[0])
 
-    def stop(self) -> None:
-        """End of input: the plugin's fini runs, then the driver ends."""
+    def times(self) -> dict[str, float]:
+        """How long the calls since the last question took: calls, p50_us, p99_us, p999_us, max_us."""
+        found: dict[str, float] = json.loads(self._ask("times"))
+        return found
+
+    def report(self) -> dict[str, Any]:
+        """The same of all calls, at the end of input; nothing can be called any more."""
         assert self.process.stdin is not None
+        assert self.process.stdout is not None
         self.process.stdin.close()
+        (found,) = json.loads(self.process.stdout.readline())["plugins"].values()
+        return dict(found)
+
+    def stop(self) -> None:
+        """End of input: the plugin's fini runs, unless the driver has --no-fini, and it ends."""
+        assert self.process.stdin is not None
+        with suppress(BrokenPipeError):
+            self.process.stdin.close()
         try:
             self.process.wait(30)
         except subprocess.TimeoutExpired:
@@ -70,7 +99,19 @@ class Feeder:
             self.process.wait()
         assert self.process.stdout is not None
         self.process.stdout.close()
-        self._log.close()
+
+
+class Feeder(Caller):
+    """A Caller of jobcomp_redis.so.
+
+    Args:
+        rings: directory on tmpfs for its ring.
+        location: JobCompLoc, the daemon's run_dir.
+    """
+
+    def __init__(self, directory: Path, rings: Path, location: Path, *options: str, jobs: int) -> None:
+        params = f"--params=redis=ring_dir={rings / directory.name}"
+        super().__init__(directory, "redis", PLUGIN, str(location), params, *options, jobs=jobs)
 
 
 def info(client: Client) -> dict[bytes, Any]:
@@ -123,6 +164,20 @@ def rss_mib(pid: int, *, highest: bool = False) -> float:
         if line.startswith(key):
             return int(line.split()[1]) / 1024
     raise RuntimeError(f"no {key} of process {pid}")
+
+
+def file_bytes(directory: Path, pattern: str) -> list[int]:
+    """Sizes of the files in it, at any depth."""
+    return [path.stat().st_size for path in directory.rglob(pattern) if path.is_file()]
+
+
+def net_bytes(client: Client) -> tuple[int, int]:
+    """What Redis has received and sent on all its connections so far."""
+    text = client.ask("INFO", "stats").decode()
+    received, sent = (re.search(rf"total_net_{way}_bytes:(\d+)", text) for way in ("input", "output"))
+    if received is None or sent is None:
+        raise RuntimeError("INFO names no bytes received and sent")
+    return int(received[1]), int(sent[1])
 
 
 def quantile(values: list[float], q: float) -> float:

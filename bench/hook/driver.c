@@ -67,6 +67,7 @@ static const char usage[] =
 "  --commands           take commands from standard input instead, one a line,\n"
 "                       of the first plugin; each is answered with one line:\n"
 "                       'call N' with '<calls so far> <failed so far>',\n"
+"                       'times' with JSON, of the calls since the last 'times',\n"
 "                       'location TEXT', 'fini', 'init' with 'ok'\n"
 "  --why                tell of calls above 20 us whether the thread was switched\n"
 "                       out or took a page fault, and what 500 multiplications\n"
@@ -169,43 +170,6 @@ static void _run(struct hook_job *job)
 	}
 }
 
-static void _obey(struct plugin *plugin, struct hook_job *job)
-{
-	static char line[PATH_MAX];
-	unsigned long long n;
-
-	while (fgets(line, sizeof(line), stdin)) {
-		line[strcspn(line, "\n")] = '\0';
-		if (sscanf(line, "call %llu", &n) == 1) {
-			int64_t start = _now_ns();
-
-			for (uint64_t k = 0; (k < n) && (plugin->calls < calls);
-			     k++) {
-				_pace(start, k);
-				_call(plugin, job,
-				      first_index + plugin->calls);
-			}
-			printf("%llu %llu\n",
-			       (unsigned long long) plugin->calls,
-			       (unsigned long long) plugin->failed);
-		} else if (!strncmp(line, "location ", 9)) {
-			if (jobcomp_plugin_set_location(plugin, strdup(line + 9)) !=
-			    SLURM_SUCCESS)
-				driver_die(1, "set_location failed");
-			puts("ok");
-		} else if (!strcmp(line, "fini")) {
-			jobcomp_plugin_unload(plugin);
-			puts("ok");
-		} else if (!strcmp(line, "init")) {
-			jobcomp_plugin_start(plugin);
-			puts("ok");
-		} else {
-			driver_die(2, "unknown command %s", line);
-		}
-		fflush(stdout);
-	}
-}
-
 /* ---- what came out ---- */
 
 static int _by_value(const void *a, const void *b)
@@ -235,8 +199,58 @@ static void _print_times(const char *word, uint32_t *ns, uint64_t n)
 	       word, _quantile_us(ns, n, 0.999), word, _quantile_us(ns, n, 1));
 }
 
+/* ---- commands ---- */
+
+static void _obey(struct plugin *plugin, struct hook_job *job)
+{
+	static char line[PATH_MAX];
+	unsigned long long n;
+	uint64_t told = 0;
+
+	while (fgets(line, sizeof(line), stdin)) {
+		line[strcspn(line, "\n")] = '\0';
+		if (sscanf(line, "call %llu", &n) == 1) {
+			int64_t start = _now_ns();
+
+			for (uint64_t k = 0; (k < n) && (plugin->calls < calls);
+			     k++) {
+				_pace(start, k);
+				_call(plugin, job,
+				      first_index + plugin->calls);
+			}
+			printf("%llu %llu\n",
+			       (unsigned long long) plugin->calls,
+			       (unsigned long long) plugin->failed);
+		} else if (!strcmp(line, "times")) {
+			n = plugin->calls - told;
+			printf("{\"calls\": %llu", n);
+			_print_times("", plugin->ns + told, n);
+			puts("}");
+			told = plugin->calls;
+		} else if (!strncmp(line, "location ", 9)) {
+			if (jobcomp_plugin_set_location(plugin, strdup(line + 9)) !=
+			    SLURM_SUCCESS)
+				driver_die(1, "set_location failed");
+			puts("ok");
+		} else if (!strcmp(line, "fini")) {
+			jobcomp_plugin_unload(plugin);
+			puts("ok");
+		} else if (!strcmp(line, "init")) {
+			jobcomp_plugin_start(plugin);
+			puts("ok");
+		} else {
+			driver_die(2, "unknown command %s", line);
+		}
+		fflush(stdout);
+	}
+}
+
+/* ---- the end ---- */
+
 static void _report(void)
 {
+	/* Slurm's log flushes stdout: a line of it would come in between */
+	flockfile(stdout);
 	printf("{\"slurm\": \"%s\", \"plugins\": {", SLURM_VERSION_STRING);
 	for (int i = 0; i < plugin_count; i++) {
 		struct plugin *plugin = &plugins[i];
@@ -262,6 +276,7 @@ static void _report(void)
 	}
 	printf("}}\n");
 	fflush(stdout);
+	funlockfile(stdout);
 }
 
 /* ---- arguments ---- */

@@ -51,6 +51,9 @@ extern void hook_job_fill(struct hook_job *job, uint64_t seed, uint64_t jobs,
 	};
 	job->qos.name = from->qos;
 	job->assoc.cluster = cluster;
+	/* jobcomp/elasticsearch looks for parents in it; there are none */
+	if (!job->assoc.usage)
+		job->assoc.usage = slurmdb_create_assoc_usage(1);
 	job->job = (job_record_t) {
 		.magic = JOB_MAGIC,
 		.batch_flag = 1,
