@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from bench.pipeline import Feeder, cpu_s, matched, rss_mib, stored, summary, wait_for
+from bench.pipeline import Feeder, cpu_s, file_bytes, matched, rss_mib, stored, summary, wait_for
 from bench.store import Client
 from tests.harness.daemon import Daemon
 from tests.harness.redis_server import RedisServer
@@ -56,6 +56,7 @@ def measure_round(directory: Path, options: argparse.Namespace) -> dict[str, flo
     feeder = Feeder(directory / "driver", location, daemon.run_dir, "--by-completion", jobs=options.jobs)
     try:
         result = {"spooled_per_s": fill(feeder, daemon, options.jobs)}
+        result["spool_bytes_per_job"] = sum(file_bytes(daemon.state_dir, "spool.db*")) / options.jobs
         used = cpu_s(daemon.process.pid)
         redis.start()
         begin = time.perf_counter()
@@ -80,5 +81,7 @@ def measure_round(directory: Path, options: argparse.Namespace) -> dict[str, flo
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     """Medians over the rounds, and the smallest and largest of each figure."""
     with run_dir("sj-bench-") as directory:
-        rounds = [measure_round(directory / f"round{number}", options) for number in range(options.rounds)]
+        rounds = [
+            measure_round(directory / f"round{number}", options) for number in options.machine.rounds(options.rounds)
+        ]
     return {"jobs": options.jobs, **summary(rounds)}

@@ -21,7 +21,9 @@ from bench.pipeline import (
     CHUNK_JOBS,
     Feeder,
     cpu_s,
+    file_bytes,
     matched,
+    net_bytes,
     quantile,
     rss_mib,
     stored,
@@ -105,6 +107,7 @@ def measure_round(directory: Path, options: argparse.Namespace) -> dict[str, Any
         result: dict[str, Any] = {"daemon_rest_rss_mib": rss_mib(daemon)}
         before = {pid: cpu_s(pid) for pid in (daemon, redis, driver)}
         threads = thread_cpu_s(daemon)
+        received, _ = net_bytes(pipeline.client)
         jobs, seconds = push(feeder, pipeline.client, options.seconds)
         result["jobs"], result["jobs_per_s"] = jobs, jobs / seconds
         for name, pid in (("daemon", daemon), ("redis", redis), ("driver", driver)):
@@ -112,6 +115,10 @@ def measure_round(directory: Path, options: argparse.Namespace) -> dict[str, Any
         for name, used in thread_cpu_s(daemon).items():
             result[f"daemon_{name}_us_per_job"] = (used - threads[name]) / jobs * 1e6
         result["daemon_rss_mib"] = rss_mib(daemon, highest=True)
+        result["redis_received_bytes_per_job"] = (net_bytes(pipeline.client)[0] - received) / jobs
+        if options.aof:
+            files = file_bytes(pipeline.redis.directory, "appendonly.aof.*.aof")
+            result["aof_bytes_per_job"] = sum(files) / feeder.called
         found = matched(pipeline.client)
         if found != feeder.called:
             raise RuntimeError(f"the hook took {feeder.called} jobs, MATCH finds {found}")
@@ -191,7 +198,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         raise FileNotFoundError(f"{MODULE} is missing: run `make plugin`")
     rounds: list[dict[str, Any]] = []
     with run_dir("sj-bench-") as directory:
-        for number in range(options.rounds):
+        for number in options.machine.rounds(options.rounds):
             ours = measure_round(directory / f"ours{number}", options)
             ours["set_per_s"] = measure_set(directory / f"set{number}", options)
             ours["ratio"] = ours["jobs_per_s"] / ours["set_per_s"]

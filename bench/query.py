@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import store
-from bench.pipeline import cpu_s, quantile, rss_mib, summary
+from bench.pipeline import cpu_s, net_bytes, quantile, rss_mib, summary
 from bench.store import PREFIX, Client, Word
 from tests.harness.daemon import Daemon
 from tests.harness.redis_server import RedisServer
@@ -73,7 +73,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
             through, straight = Asker(daemon.query_socket), Asker(redis.socket, PREFIX)
             through.client.ask("SLURMJC.HELLO", "1", "bench/1")
             firsts = [through.first_page("user", "user007") * 1000 for _ in range(FIRST_ROWS)]
-            for _ in range(options.rounds):
+            for _ in options.machine.rounds(options.rounds):
                 rounds.append(measure_round(through, straight, daemon, redis, options))
             memory = rss_mib(daemon.process.pid, highest=True)
         finally:
@@ -89,10 +89,12 @@ def measure_round(
 ) -> dict[str, float]:
     pids = {"daemon": daemon.process.pid, "redis": redis.process.pid}
     before = {name: cpu_s(pid) for name, pid in pids.items()}
+    sent = net_bytes(straight.client)[1]
     rows, _, seconds = through.everything(options.page)
     result = {f"{name}_us_per_row": (cpu_s(pid) - before[name]) / rows * 1e6 for name, pid in pids.items()}
     if rows != options.jobs:
         raise RuntimeError(f"{rows} of {options.jobs} rows came through the daemon")
+    result["redis_sent_bytes_per_row"] = (net_bytes(straight.client)[1] - sent) / rows
     direct_rows, _, direct_s = straight.everything(options.page)
     result["rows_per_s"], result["redis_rows_per_s"] = rows / seconds, direct_rows / direct_s
     result["ratio"] = result["rows_per_s"] / result["redis_rows_per_s"]
