@@ -3,7 +3,8 @@
 
 Each runs as a process of its own, as `bench/run NAME --json` would, with options that keep it short; a longer look at
 one is `bench/run NAME`. The figures with a target are printed as one table, everything goes into one JSON file. A
-benchmark that fails is named and the others go on; the exit status then says so.
+benchmark that fails is named and the others go on; the exit status then says so. Below the targets stand the peers and
+ceilings of the same runs, each beside the figure of ours that it is compared with.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from bench import hook_peers, sacct_peers
 from bench.cli import flatten
 
 ROOT: Final = Path(__file__).parents[1]
@@ -24,12 +26,13 @@ RESULTS: Final = ROOT / "build/bench.json"
 
 # What is run: a title, and the words behind bench/run.
 PLAN: Final[dict[str, list[str]]] = {
-    "hook": ["hook", "--calls", "500000"],
+    "hook": ["hook", "--calls", "500000", "--peer-seconds", "1"],
     "hook --faults": ["hook", "--faults", "--calls", "200000"],
     "squeue": ["squeue", "--rounds", "1"],
     "store": ["store", "--jobs", "1000000"],
     "ingest": ["ingest", "--seconds", "20", "--rounds", "2"],
     "drain": ["drain", "--rounds", "2"],
+    "start": ["start", "--rounds", "5"],
     "query": ["query"],
     "sacct": ["sacct", "--rounds", "1"],
     "cli": ["cli"],
@@ -87,6 +90,25 @@ TARGETS: Final[dict[str, dict[str, Target]]] = {
     "hostile": {"ingest_ack_p99_ms": Target(100), "loop_lag_p99_ms": Target(50)},
 }
 
+# Figures that nothing was promised of, and are shown all the same.
+SHOWN: Final[dict[str, tuple[str, ...]]] = {
+    "start": ("listening_ms", "ready_ms", "embedded_ready_ms", "spooled_listening_ms", "stop_ms"),
+}
+
+# Peers and ceilings, and the figure of ours that each stands beside.
+BESIDE: Final[dict[str, dict[str, str]]] = {
+    "hook": {f"{peer}_p50_us": "p50_us" for peer in hook_peers.NAMES},
+    "store": {"set_per_s": "put_per_s", "upstream_bytes_per_job": "bytes_per_job"},
+    "ingest": {"set_per_s": "jobs_per_s"},
+    "start": {"redis_ms": "embedded_ready_ms", "python_ms": "listening_ms"},
+    "query": {"redis_rows_per_s": "rows_per_s"},
+    "sacct": {
+        "floor_s": "everything_s",
+        **{f"{peer}_{what}": what for peer in sacct_peers.NAMES for what in ("id_ms", "user_ms", "everything_s")},
+    },
+    "cli": {"python_ms": "wall_ms"},
+}
+
 
 def run(words: list[str]) -> dict[str, Any]:
     """One benchmark's figures, or {"error": what it said} if it gave none."""
@@ -104,14 +126,31 @@ def rows(title: str, found: dict[str, Any]) -> list[tuple[str, ...]]:
     """A row for each figure that has a target: name, smallest, median and largest, target, whether it was met."""
     figures = dict(flatten(found))
     lines: list[tuple[str, ...]] = []
-    for key, target in TARGETS[title].items():
+    for key, target in TARGETS.get(title, {}).items():
         value = figures.get(key)
         if value is None:
             lines.append((f"{title}: {key}", "", "not measured", "", str(target), "no"))
             continue
-        least, most = (_shown(figures.get(f"{end}.{key}")) for end in ("min", "max"))
-        lines.append((f"{title}: {key}", least, _shown(value), most, str(target), "yes" if target.met(value) else "no"))
+        lines.append((f"{title}: {key}", *_ends(figures, key), str(target), "yes" if target.met(value) else "no"))
+    for key in SHOWN.get(title, ()):
+        if key in figures:
+            lines.append((f"{title}: {key}", *_ends(figures, key), "", ""))
     return lines
+
+
+def _ends(figures: dict[str, Any], key: str) -> tuple[str, str, str]:
+    """The smallest, the median and the largest, as far as they are there."""
+    return _shown(figures.get(f"min.{key}")), _shown(figures[key]), _shown(figures.get(f"max.{key}"))
+
+
+def beside(title: str, found: dict[str, Any]) -> list[tuple[str, ...]]:
+    """A row for each peer and ceiling that was measured: name, its ends and median, ours, and how often ours it is."""
+    figures = dict(flatten(found))
+    return [
+        (f"{title}: {key}", *_ends(figures, key), f"{own} {_shown(figures[own])}", f"{figures[key] / figures[own]:.3g}")
+        for key, own in BESIDE.get(title, {}).items()
+        if key in figures and figures.get(own)
+    ]
 
 
 def remarks(title: str, found: dict[str, Any]) -> list[str]:
@@ -130,9 +169,12 @@ def _shown(value: Any) -> str:
     return "" if value is None else f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
-def table(lines: list[tuple[str, ...]]) -> str:
+HEAD: Final = ("figure", "min", "median", "max", "target", "met")
+HEAD_BESIDE: Final = ("peer or ceiling", "min", "median", "max", "ours", "times ours")
+
+
+def table(head: tuple[str, ...], lines: list[tuple[str, ...]]) -> str:
     """The rows under a head, in columns."""
-    head = ("figure", "min", "median", "max", "target", "met")
     every = [head, *lines]
     widths = [max(len(line[column]) for line in every) for column in range(len(head))]
     return "\n".join(
@@ -158,7 +200,8 @@ def main(argv: list[str]) -> int:
         print(json.dumps(found))
     else:
         measured = {title: figures for title, figures in found.items() if "error" not in figures}
-        print(table([row for title, figures in measured.items() for row in rows(title, figures)]))
-        print("", *(line for title, figures in found.items() for line in remarks(title, figures)), sep="\n")
+        for head, make in ((HEAD, rows), (HEAD_BESIDE, beside)):
+            print(table(head, [row for title, figures in measured.items() for row in make(title, figures)]), end="\n\n")
+        print(*(line for title, figures in found.items() for line in remarks(title, figures)), "", sep="\n")
         print(f"all figures: {options.output}; {(time.monotonic() - begin) / 60:.0f} minutes")
     return 1 if any("error" in figures for figures in found.values()) else 0
