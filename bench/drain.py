@@ -15,7 +15,7 @@ from typing import Any
 
 from bench.pipeline import Feeder, cpu_s, file_bytes, matched, rss_mib, stored, summary, wait_for
 from bench.store import Client
-from tests.harness.daemon import Daemon
+from tests.harness.daemon import Daemon, accepts
 from tests.harness.redis_server import RedisServer
 from tests.harness.rundir import ring_dir, run_dir
 
@@ -27,6 +27,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--jobs", type=int, default=1_000_000, metavar="N", help="records in the spool")
     parser.add_argument("--rounds", type=int, default=3, help="each with a spool of its own")
     parser.add_argument("--aof", action="store_true", help="Redis with appendonly yes")
+
+
+def start_alone(daemon: Daemon) -> None:
+    """Start it without a Redis, and wait until it answers for its health, which it does last."""
+    daemon.process.start()
+    daemon.process.wait_ready(lambda: accepts(daemon.health_socket))
 
 
 def backlog(daemon: Daemon) -> int:
@@ -51,7 +57,7 @@ def fill(feeder: Feeder, daemon: Daemon, jobs: int) -> float:
 def measure_round(directory: Path, options: argparse.Namespace) -> dict[str, float]:
     redis = RedisServer(directory / "redis", options={"appendonly": "yes"} if options.aof else {})
     daemon = Daemon(directory / "jc", redis_address=redis.address)
-    daemon.start(ready=False)
+    start_alone(daemon)
     location = ring_dir(directory.parent)
     feeder = Feeder(directory / "driver", location, daemon.run_dir, "--by-completion", jobs=options.jobs)
     try:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from bench.cli_start import wall_ms
-from bench.drain import fill
+from bench.drain import fill, start_alone
 from bench.pipeline import Feeder, rss_mib, summary, wait_for
 from tests.harness.daemon import Daemon, accepts
 from tests.harness.paths import MODULE
@@ -65,7 +65,7 @@ def start(prefix: str, daemon: Daemon) -> dict[str, float]:
 def killed_with(directory: Path, records: int) -> Daemon:
     """A daemon that took so many records, had no Redis for them, and was killed."""
     daemon = Daemon(directory / "jc", redis_address=f"unix:{directory / 'nobody'}")
-    daemon.start(ready=False)
+    start_alone(daemon)
     feeder = Feeder(directory / "driver", ring_dir(directory.parent), daemon.run_dir, jobs=records)
     try:
         fill(feeder, daemon, records)
