@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 
 from tests.harness.slurm import ENDED, SlurmCluster
@@ -75,12 +76,17 @@ def requeue_once(cluster: SlurmCluster, job_id: int) -> None:
     """Requeue a running job, and wait until it runs again (or has ended)."""
     cluster.wait_state(job_id, "RUNNING")
     cluster.run("scontrol", "requeue", str(job_id))
+    waiting_since = 0.0
 
     def restarted() -> bool:
+        nonlocal waiting_since
         job = cluster.show(job_id)[0]
         if job["JobState"] == "PENDING" and job["Restarts"] == "1":
-            # Slurm holds a requeued job back until its old credential has expired
-            cluster.call("scontrol", "update", f"JobId={job_id}", "StartTime=now")
+            waiting_since = waiting_since or time.monotonic()
+            # Slurm holds a requeued job back until its old credential has expired. slurmd takes a new one that was
+            # made in a later second than the old one was revoked in (src/common/slurm_cred.c, _credential_revoked).
+            if time.monotonic() > waiting_since + 2:
+                cluster.call("scontrol", "update", f"JobId={job_id}", "StartTime=now")
         return job["Restarts"] == "1" and (job["JobState"] == "RUNNING" or job["JobState"] in ENDED)
 
     wait_until(restarted, what=f"job {job_id} to start again", timeout_s=30, every_s=0.1)
