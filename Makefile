@@ -133,6 +133,7 @@ test-parity: setup plugin
 
 # CELLS=24.11/valkey-8.1 picks some
 test-matrix: setup plugin
+	@scripts/install-packages scripts/packages-matrix.txt
 	@tests/parity/install-packages
 	@scripts/test-matrix $(CELLS)
 
