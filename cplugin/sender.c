@@ -121,7 +121,9 @@ static void _adopt_spills(struct sender *sender)
 			continue;
 		spill = spill_open(sender->config.state_dir, id, false,
 				   _spill_bytes(sender), why, sizeof(why));
-		if (!spill)
+		if (!spill && (errno == EBADMSG)) /* what it held is lost */
+			plog_error("%s", why);
+		else if (!spill)
 			plog_debug("%s", why);
 		else if (spill->records)
 			_add_source(sender, NULL, spill);

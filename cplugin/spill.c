@@ -236,6 +236,7 @@ static bool _load(struct spill *spill, bool create, char *why,
 	if (!S_ISREG(st.st_mode)) {
 		snprintf(why, why_size, "spill file %s is no regular file",
 			 spill->path);
+		errno = EINVAL;
 		return false;
 	}
 	if (flock(spill->fd, LOCK_EX | LOCK_NB)) {
@@ -254,6 +255,7 @@ static bool _load(struct spill *spill, bool create, char *why,
 		(void) rename(spill->path, aside);
 		snprintf(why, why_size, "spill file %s has no readable header, set aside as %s",
 			 spill->path, aside);
+		errno = EBADMSG;
 		return false;
 	}
 	_find_records(spill, (uint64_t) st.st_size);

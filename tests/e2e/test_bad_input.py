@@ -109,8 +109,11 @@ def test_a_ring_that_is_none_is_set_aside(make_stack: Callable[..., Stack], cont
         assert any(str(ring) in line for line in lines_of(stack.cluster))
 
 
+@pytest.mark.parametrize("rebooted", [False, True], ids=["", "rebooted"])
 @pytest.mark.parametrize("content", [b"", b"something else" * 1000], ids=["empty", "foreign"])
-def test_a_spill_file_that_is_none_is_set_aside(make_stack: Callable[..., Stack], content: bytes) -> None:
+def test_a_spill_file_that_is_none_is_set_aside(
+    make_stack: Callable[..., Stack], content: bytes, rebooted: bool
+) -> None:
     stack = make_stack(slurm_options=SlurmOptions(nodes=1))
     stack.daemon.stop()
     runs_a_job(stack.cluster)
@@ -119,12 +122,18 @@ def test_a_spill_file_that_is_none_is_set_aside(make_stack: Callable[..., Stack]
     spills = [path for path in stack.cluster.state_dir.iterdir() if path not in before and "spill" in path.name]
     assert len(spills) == 1, "stopping without a daemon should have left a spill file"
     spills[0].write_bytes(content)
+    if rebooted:
+        for ring in ring_dir(stack.cluster.directory).glob("*.ring"):
+            ring.unlink()
     stack.daemon.start()
     stack.cluster.start_controller()
     runs_a_job(stack.cluster)
     stack.wait_stored(1)
     if content:
-        assert any(str(spills[0]) in line for line in lines_of(stack.cluster))
+        wait_until(
+            lambda: any(str(spills[0]) in line for line in lines_of(stack.cluster)),
+            what=lambda: f"the plugin to name {spills[0]}; it says {lines_of(stack.cluster)}",
+        )
 
 
 # --- the daemon and Redis ----------------------------------------------------------------
