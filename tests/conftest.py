@@ -16,12 +16,16 @@ from tests.harness import Daemon, Munge, RedisServer, SlurmCluster, SlurmOptions
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """SIGTERM ends the run as ^C does, so that fixtures stop what they started."""
+    """SIGTERM ends the run as ^C does, so that fixtures stop what they started.
+
+    So does SIGINT, here and in what is started, even if a shell started us in the background, which ignores it.
+    """
 
     def interrupt(_number: int, _frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGTERM, interrupt)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -66,20 +68,22 @@ def test_slurmctld_stops_and_starts_while_the_daemon_is_away(make_stack: Callabl
     stack.wait_stored(2)
 
 
-def drive(rundir: Path, redis: RedisServer, daemon: Daemon, disturb: Callable[[Callable[[int], None]], None]) -> None:
+def promised(driver: HookDriver, count: int) -> None:
+    """Wait for so many calls of the hook."""
+    wait_until(
+        lambda: driver.promised().total() >= count,
+        what=lambda: f"{count} calls of the hook, {driver.promised().total()} were made",
+    )
+
+
+def drive(rundir: Path, redis: RedisServer, daemon: Daemon, disturb: Callable[[HookDriver], None]) -> None:
     """Send RECORDS through the plugin, disturb meanwhile, and compare what was promised with what is stored."""
-    driver = HookDriver(rundir / "hook", daemon.run_dir, f"--calls={RECORDS}", "--rate=5000", "--linger=60")
+    driver = HookDriver(rundir / "hook", daemon.run_dir, f"--calls={RECORDS}", "--rate=2500", "--linger=60")
     driver.process.start()
 
-    def promised(count: int) -> None:
-        wait_until(
-            lambda: driver.promised().total() >= count,
-            what=lambda: f"{count} calls of the hook, {driver.promised().total()} were made",
-        )
-
     try:
-        disturb(promised)
-        promised(RECORDS)
+        disturb(driver)
+        promised(driver, RECORDS)
         wait_until(
             lambda: redis.answers() and stored_sums(redis).total() >= RECORDS,
             what=lambda: f"{RECORDS} records in Redis; /readyz: {daemon.get('/readyz')}",
@@ -97,9 +101,9 @@ def test_the_daemon_is_killed_while_records_come_in(
     redis = make_redis()
     daemon = make_daemon(redis_address=redis.address)
 
-    def disturb(promised: Callable[[int], None]) -> None:
+    def disturb(driver: HookDriver) -> None:
         for count in (1000, 4000, 7000):
-            promised(count)
+            promised(driver, count)
             daemon.kill()
             daemon.start(ready=False)
 
@@ -115,20 +119,23 @@ def test_redis_is_killed_while_records_come_in(
 ) -> None:
     redis = make_redis(options={"appendonly": "yes"} if persistence == "aof" else {})
     daemon = make_daemon(redis_address=redis.address)
-    back_to: list[int] = []
 
-    def disturb(promised: Callable[[int], None]) -> None:
-        promised(2000)
+    def disturb(driver: HookDriver) -> None:
+        promised(driver, 2000)
         if persistence == "rdb":
+            os.kill(driver.process.pid, signal.SIGSTOP)  # so that there is something left to lose
             redis.client().save()
-        promised(6000)
+            saved = stored_sums(redis).total()
+            os.kill(driver.process.pid, signal.SIGCONT)
+            wait_until(lambda: stored_sums(redis).total() > saved, what="records that aren't saved")
+        promised(driver, 6000)
+        before = stored_sums(redis).total()
         redis.kill()
         redis.start()
-        back_to.append(stored_sums(redis).total())
+        if persistence == "rdb":
+            assert stored_sums(redis).total() < before, "nothing was lost, so nothing had to be sent again"
 
     drive(rundir, redis, daemon, disturb)
-    if persistence == "rdb":
-        assert back_to[0] < 6000, "nothing was lost, so nothing had to be sent again"
 
 
 def test_redis_is_emptied_and_gets_everything_again(
@@ -137,8 +144,8 @@ def test_redis_is_emptied_and_gets_everything_again(
     redis = make_redis()
     daemon = make_daemon(redis_address=redis.address)
 
-    def disturb(promised: Callable[[int], None]) -> None:
-        promised(RECORDS)
+    def disturb(driver: HookDriver) -> None:
+        promised(driver, RECORDS)
         wait_until(lambda: stored_sums(redis).total() == RECORDS, what="all records in Redis")
         redis.client().flushall()
         redis.kill()

@@ -21,7 +21,8 @@ class HookDriver:
     """Reference jobs through jobcomp_redis.so, with a log of what the hook has promised to keep.
 
     Args:
-        directory: below a run's directory; holds the log and the plugin's state.
+        directory: below a run's directory; holds the plugin's state. The log of promises is written with a sync after
+            each line, so it lies on tmpfs: it has to survive SIGKILL, not the host.
         location: JobCompLoc, the daemon's run_dir.
     """
 
@@ -29,7 +30,7 @@ class HookDriver:
         directory.mkdir(parents=True)
         state = directory / "state"
         state.mkdir(mode=0o700)
-        self.promises = directory / "promised"
+        self.promises = ring_dir(directory / "promised")
         self.process = Process(
             [
                 DRIVER,
