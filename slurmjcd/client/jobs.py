@@ -13,72 +13,42 @@ import click
 from slurmjcd.client import columns, table
 from slurmjcd.client.connection import Connection
 from slurmjcd.client.failure import MISSING, Failure
-from slurmjcd.client.selection import Selection, select
-from slurmjcd.client.times import rfc3339
+from slurmjcd.client.flags import FLAG, SELECTING, Option, add_options
+from slurmjcd.client.selection import Selection, say_window, select
 from slurmjcd.errors import ProtocolError
 from slurmjcd.record import decode
 
-_FLAG = {"is_flag": True}
-_OPTIONS: list[tuple[tuple[str, ...], dict[str, Any]]] = [
-    (("-j", "--jobs"), {"metavar": "LIST", "help": "Job ids: 100, 100_5, 100_[1-3], 100+1."}),
-    (("-u", "--user", "--uid"), {"metavar": "LIST", "help": "Users, by name or uid."}),
-    (("-a", "--allusers"), _FLAG | {"help": "Everyone's jobs, as far as you may see them."}),
-    (("-g", "--group", "--gid"), {"metavar": "LIST", "help": "Groups, by name or gid."}),
-    (("-A", "--accounts"), {"metavar": "LIST", "help": "Accounts."}),
-    (("-r", "--partition"), {"metavar": "LIST", "help": "Partitions."}),
-    (("-s", "--state"), {"metavar": "LIST", "help": "States, long or short: FAILED,TO."}),
-    (("-S", "--starttime"), {"metavar": "TIME", "help": "Ended at or after; default 24 hours ago, none with -j."}),
-    (("-E", "--endtime"), {"metavar": "TIME", "help": "Eligible before."}),
-    (("-N", "--nodelist"), {"metavar": "NODES", "help": "Ran on one of these nodes: n[1-3,7]."}),
-    (("-i", "--nnodes"), {"metavar": "MIN[-MAX]", "help": "Number of nodes."}),
-    (("-I", "--ncpus"), {"metavar": "MIN[-MAX]", "help": "Number of CPUs."}),
-    (("-k", "--timelimit-min"), {"metavar": "TIME", "help": "Time limit: this one, or with -K at least this."}),
-    (("-K", "--timelimit-max"), {"metavar": "TIME", "help": "Time limit, at most; needs -k."}),
-    (("-q", "--qos"), {"metavar": "LIST", "help": "QOS, by name or id."}),
-    (("-W", "--wckeys"), {"metavar": "LIST", "help": "Wckeys."}),
-    (("-R", "--reason"), {"metavar": "LIST", "help": "What they waited for: Priority,Resources."}),
-    (("-x", "--associations"), {"metavar": "LIST", "help": "Refused: only slurmdbd has associations."}),
-    (("-M", "--clusters", "--cluster"), {"metavar": "LIST", "help": "Clusters."}),
-    (("-C", "--constraints"), {"metavar": "LIST", "help": "Features asked for."}),
-    (("--name",), {"metavar": "LIST", "help": "Job names."}),
-    (("-D", "--duplicates"), _FLAG | {"help": "Every run of a job, not only the latest."}),
-    (("-X", "--allocations"), _FLAG | {"help": "As in sacct; there are no steps here anyway."}),
-    (("-T", "--truncate"), _FLAG | {"help": "Cut start and end to the window."}),
+_SHOWING: list[Option] = [
+    (("-D", "--duplicates"), FLAG | {"help": "Every run of a job, not only the latest."}),
+    (("-X", "--allocations"), FLAG | {"help": "As in sacct; there are no steps here anyway."}),
+    (("-T", "--truncate"), FLAG | {"help": "Cut start and end to the window."}),
     (("-o", "--format", "--fields"), {"metavar": "LIST", "help": "Columns, name%width, or +name for one more."}),
-    (("-b", "--brief"), _FLAG | {"help": f"Columns {columns.BRIEF}."}),
-    (("-l", "--long"), _FLAG | {"help": "Many columns."}),
-    (("-e", "--helpformat", "--help-fields"), _FLAG | {"help": "List the columns."}),
-    (("-n", "--noheader"), _FLAG | {"help": "No header."}),
-    (("-p", "--parsable"), _FLAG | {"help": "Fields end with |."}),
-    (("-P", "--parsable2"), _FLAG | {"help": "Fields are separated by |."}),
+    (("-b", "--brief"), FLAG | {"help": f"Columns {columns.BRIEF}."}),
+    (("-l", "--long"), FLAG | {"help": "Many columns."}),
+    (("-e", "--helpformat", "--help-fields"), FLAG | {"help": "List the columns."}),
+    (("-n", "--noheader"), FLAG | {"help": "No header."}),
+    (("-p", "--parsable"), FLAG | {"help": "Fields end with |."}),
+    (("-P", "--parsable2"), FLAG | {"help": "Fields are separated by |."}),
     (("--delimiter",), {"metavar": "TEXT", "help": "Instead of |."}),
-    (("--json", "as_json"), _FLAG | {"help": "One JSON document."}),
-    (("--ndjson",), _FLAG | {"help": "One JSON object per line."}),
-    (("-c", "--completion"), _FLAG | {"hidden": True}),
-    (("-L", "--allclusters"), _FLAG | {"hidden": True}),
-    (("--federation",), _FLAG | {"hidden": True}),
-    (("--local",), _FLAG | {"hidden": True}),
-    (("--noconvert",), _FLAG | {"hidden": True}),
-    (("--use-local-uid",), _FLAG | {"hidden": True}),
-    (("--strict",), _FLAG | {"help": "Exit with 5 when a job of -j isn't there."}),
-    (("--lenient",), _FLAG | {"help": "Skip unknown columns with a warning."}),
+    (("--json", "as_json"), FLAG | {"help": "One JSON document."}),
+    (("--ndjson",), FLAG | {"help": "One JSON object per line."}),
+    (("-c", "--completion"), FLAG | {"hidden": True}),
+    (("-L", "--allclusters"), FLAG | {"hidden": True}),
+    (("--federation",), FLAG | {"hidden": True}),
+    (("--local",), FLAG | {"hidden": True}),
+    (("--noconvert",), FLAG | {"hidden": True}),
+    (("--use-local-uid",), FLAG | {"hidden": True}),
+    (("--strict",), FLAG | {"help": "Exit with 5 when a job of -j isn't there."}),
+    (("--lenient",), FLAG | {"help": "Skip unknown columns with a warning."}),
 ]
 
 
-def _joined(_context: click.Context, _option: click.Parameter, given: tuple[str, ...]) -> str | None:
-    return ",".join(given) if given else None
-
-
-def add_options(command: Any) -> Any:
-    """Put the flags on a click command. A list may be given in several, as with sacct."""
-    for names, attributes in reversed(_OPTIONS):
-        several: dict[str, Any] = {"multiple": True, "callback": _joined} if attributes.get("metavar") == "LIST" else {}
-        command = click.option(*names, **attributes, **several)(command)
-    return command
+def _options(command: Any) -> Any:
+    return add_options(command, SELECTING + _SHOWING)
 
 
 @click.command("jobs")
-@add_options
+@_options
 @click.pass_obj
 def jobs(connect: Any, /, **options: Any) -> None:
     """List completed jobs, oldest end first."""
@@ -90,7 +60,7 @@ def jobs(connect: Any, /, **options: Any) -> None:
     selection = select(options)
     connection: Connection = connect()
     rows = _rows(connection, selection, options)
-    _say_window(selection)
+    say_window(selection)
     if options["as_json"] or options["ndjson"]:
         from slurmjcd.client import jsonform
 
@@ -183,16 +153,6 @@ def _all_there(found: Iterable[columns.Job], asked: str) -> list[columns.Job]:
         if word.strip() and not set(word) & set("[]-") and word.strip() not in have:
             raise Failure(f"job {word.strip()} isn't there", MISSING)
     return rows
-
-
-def _say_window(selection: Selection) -> None:
-    """On stderr, so that nobody takes a day's jobs for all there are. -j alone has no window."""
-    if not selection.start and selection.end is None:
-        return
-    since = rfc3339(selection.start) if selection.start else "the beginning"
-    until = rfc3339(selection.end) if selection.end is not None else "now"
-    default = "" if selection.chosen else " (-S and -E change that)"
-    click.echo(f"slurmjc: jobs that ended from {since} and were eligible before {until}{default}", err=True)
 
 
 def _meta(selection: Selection, connection: Connection) -> dict[str, Any]:

@@ -19,6 +19,7 @@ _COMMANDS: Final = {
     "doctor": "Look for what is wrong, and say the fix.",
     "jobs": "List completed jobs, with sacct's flags.",
     "quarantine": "Records that were refused: list, show, retry, drop.",
+    "report": "Count jobs and what they used, by user, account, state, day.",
     "show": "Show everything known of a job.",
 }
 _DEFAULT_SOCKET: Final = "/run/slurmjcd/query.sock"

@@ -11,7 +11,7 @@ from typing import Any, Final
 import click
 
 from slurmjcd.client.states import state_number
-from slurmjcd.client.times import parse_minutes, parse_time
+from slurmjcd.client.times import parse_minutes, parse_time, rfc3339
 
 Criteria = list[tuple[str, str]]
 _DAY_S: Final = 86400
@@ -175,3 +175,13 @@ def _qos(words: list[str]) -> Criteria:
     if len(names) > 1:
         raise click.UsageError("--qos takes names or ids, not both")
     return [(name, word) for name in names for word in words]
+
+
+def say_window(selection: Selection) -> None:
+    """On stderr, so that nobody takes a day's jobs for all there are. -j alone has no window."""
+    if not selection.start and selection.end is None:
+        return
+    since = rfc3339(selection.start) if selection.start else "the beginning"
+    until = rfc3339(selection.end) if selection.end is not None else "now"
+    default = "" if selection.chosen else " (-S and -E change that)"
+    click.echo(f"slurmjc: jobs that ended from {since} and were eligible before {until}{default}", err=True)
