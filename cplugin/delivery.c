@@ -76,7 +76,9 @@ static void _connect(struct sender *sender)
 		return;
 	}
 	sender->link = LINK_HELLO;
-	sender->connected_ms = plog_now_ms();
+	/* a daemon that comes back is given a moment, but not at each attempt */
+	if (sender->connected_ms <= sender->acked_ms)
+		sender->connected_ms = plog_now_ms();
 	_new_request(sender, REQUEST_HELLO);
 }
 

@@ -143,6 +143,7 @@ static void _put_reply(struct sender *sender, const struct request *request,
 	if (sender->rewinding && (request->begin.at.seq != first.at.seq))
 		return; /* not behind what is acknowledged: sent again */
 	source_free(source, &request->end);
+	sender->acked_ms = sender->progress_ms;
 	/* now it works again, not when somebody said hello */
 	sender->backoff_ms = 0;
 	sender->link_limit = sender->refuse_limit = (struct plog_limit) { 0 };

@@ -22,7 +22,7 @@
 #define NAPS_MS 20          /* after the last record, before longer naps */
 #define LONG_NAP_MS 10      /* a look at the ring is cheaper here than a wake-up there */
 #define AWAKE_MS 60000      /* after the last record, before a real sleep */
-#define SPILL_AFTER_MS 1000 /* the daemon has been silent this long */
+#define SPILL_AFTER_MS 1000 /* the daemon has taken no record this long */
 #define SPILL_RETRY_MS 5000
 #define STOP_DELIVER_MS 1000
 #define STOP_WAIT_MS 2000
@@ -184,7 +184,7 @@ static void _spill_if_needed(struct sender *sender)
 	int64_t now = plog_now_ms();
 
 	if ((ring_used(ring) < ring->size / 2) || !_may_spill(sender) ||
-	    (now - sender->progress_ms < SPILL_AFTER_MS) ||
+	    (now - sender->acked_ms < SPILL_AFTER_MS) ||
 	    (now - sender->connected_ms < SPILL_AFTER_MS) ||
 	    (now < sender->spill_retry_ms))
 		return;
@@ -328,12 +328,13 @@ static void *_thread(void *arg)
 	source_init(&sender->sources[0], ring, _own_spill(sender, ring->id));
 	sender->send = source_first(&sender->sources[0]);
 	sender->told_dropped = atomic_load(&ring->dropped);
-	sender->progress_ms = plog_now_ms();
+	sender->progress_ms = sender->acked_ms = plog_now_ms();
 
 	while (!atomic_load(&sender->stop)) {
 		int64_t now = plog_now_ms();
 		uint64_t head_pos = atomic_load(&ring->head_pos);
 		int wait_ms, nap_ms;
+		bool idle;
 
 		_take_config(sender);
 		if (now >= sender->scan_ms) {
@@ -352,8 +353,11 @@ static void *_thread(void *arg)
 		seen = head_pos;
 		nap_ms = _nap_ms(now - record_ms);
 		wait_ms = delivery_wait_ms(sender);
+		idle = source_empty(&sender->sources[0]);
 		_wait(sender, (wait_ms < nap_ms) ? wait_ms : nap_ms,
 		      nap_ms == INT_MAX, head_pos);
+		if (idle)
+			sender->acked_ms = plog_now_ms();
 	}
 	_finish(sender);
 

@@ -60,7 +60,9 @@ struct sender {
 	int64_t retry_ms;   /* no attempt before this time */
 	int64_t backoff_ms;
 	int64_t progress_ms; /* last time a reply came in */
-	int64_t connected_ms; /* last time a connection was made */
+	int64_t acked_ms;    /* last time a record was acknowledged, or none
+			      * waited for that */
+	int64_t connected_ms; /* first time since then that a connection was made */
 	bool told_down;      /* the log knows that the daemon is away */
 
 	struct request requests[MAX_IN_FLIGHT];

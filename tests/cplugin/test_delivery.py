@@ -369,6 +369,23 @@ def test_records_beyond_the_ring_are_spilled_and_come_back_in_order(site: Site) 
     assert counters[b"DROPPED"] == 0
 
 
+@pytest.mark.parametrize("reply", [b"-TRYAGAIN the spool is full\r\n", None], ids=["TRYAGAIN", "hangs up"])
+def test_records_that_a_daemon_refuses_are_spilled_too(site: Site, reply: bytes | None) -> None:
+    """It answers, and is there at each attempt: only an acknowledgement says that it takes records."""
+    daemon = site.daemon()
+    daemon.put = lambda request: reply
+    daemon.start()
+    driver = site.driver()
+    for _ in range(12):
+        _, failed = driver.call(400)
+        assert failed == 0
+        wait_until(driver.ring_is_low, what="room in the ring")
+    assert list(site.state.glob("*.spill"))
+    daemon.put = daemon.take
+    settle(site, daemon)
+    assert sums(daemon) == site.promised()
+
+
 def test_end_of_the_process_spills_for_a_reboot(site: Site) -> None:
     driver = site.driver()
     driver.call(200)
