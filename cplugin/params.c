@@ -109,46 +109,79 @@ static void _set_user(struct params *params, const char *value, size_t len)
 		 (int) len, value);
 }
 
-/* True when key, key_len characters long, is name. */
-static bool _is(const char *key, size_t key_len, const char *name)
+/* The options; those before STORE_SCRIPT take a value. */
+enum option {
+	RING_DIR, RING_MIB, SPILL_MIB, TIMEOUT, DAEMON_USER,
+	STORE_SCRIPT, ENABLE_JOB_FINISH, ENABLE_JOB_START, UNKNOWN
+};
+
+static const char *const option_names[UNKNOWN] = {
+	"ring_dir", "ring_mib", "spill_mib", "timeout", "daemon_user",
+	"store_script",
+	"enable_job_finish", "enable_job_start", /* Slurm's own, from 25.05 on */
+};
+
+static enum option _which(const char *key, size_t len, bool has_value)
 {
-	return (strlen(name) == key_len) && !memcmp(key, name, key_len);
+	for (unsigned i = 0; i < UNKNOWN; i++)
+		if ((strlen(option_names[i]) == len) &&
+		    !memcmp(key, option_names[i], len) &&
+		    (has_value == (i < STORE_SCRIPT)))
+			return (enum option) i;
+	return UNKNOWN;
 }
 
-static void _set_option(struct params *params, const char *option, size_t len)
+static void _set_option(struct params *params, const char *text, size_t len,
+			uint8_t given[UNKNOWN])
 {
-	const char *equals = memchr(option, '=', len);
-	size_t key_len = equals ? (size_t) (equals - option) : len;
-	const char *value = equals ? equals + 1 : option + len;
-	size_t value_len = (size_t) (option + len - value);
+	const char *equals = memchr(text, '=', len);
+	size_t key_len = equals ? (size_t) (equals - text) : len;
+	const char *value = equals ? equals + 1 : text + len;
+	size_t value_len = (size_t) (text + len - value);
+	enum option option = _which(text, key_len, equals);
 	char shown[SHOWN + 1];
 
-	if (equals && _is(option, key_len, "ring_dir"))
+	/* said once, however often it is there */
+	if ((option != UNKNOWN) && (given[option] < 2) &&
+	    (++given[option] == 2))
+		plog_error("JobCompParams: %s is given more than once, the last one counts",
+			   option_names[option]);
+	switch (option) {
+	case RING_DIR:
 		_set_ring_dir(params, value, value_len);
-	else if (equals && _is(option, key_len, "ring_mib"))
+		break;
+	case RING_MIB:
 		_set_number(&params->ring_mib, "ring_mib", value, value_len,
 			    1, 1024);
-	else if (equals && _is(option, key_len, "spill_mib"))
+		break;
+	case SPILL_MIB:
 		_set_number(&params->spill_mib, "spill_mib", value, value_len,
 			    0, 1048576);
-	else if (equals && _is(option, key_len, "timeout"))
+		break;
+	case TIMEOUT:
 		_set_number(&params->timeout_s, "timeout", value, value_len,
 			    1, 3600);
-	else if (equals && _is(option, key_len, "daemon_user"))
+		break;
+	case DAEMON_USER:
 		_set_user(params, value, value_len);
-	else if (!equals && _is(option, key_len, "store_script"))
+		break;
+	case STORE_SCRIPT:
 		params->store_script = true;
-	else if (!equals && (_is(option, key_len, "enable_job_finish") ||
-			     _is(option, key_len, "enable_job_start")))
-		; /* Slurm's own, from 25.05 on */
-	else
+		break;
+	case ENABLE_JOB_FINISH:
+	case ENABLE_JOB_START:
+		break;
+	case UNKNOWN:
 		plog_error("JobCompParams: unknown option %s, expected ring_dir=, ring_mib=, spill_mib=, timeout=, daemon_user= or store_script",
-			   _shown(shown, option, len));
+			   _shown(shown, text, len));
+	}
 }
 
 extern void params_parse(struct params *params, const char *loc,
 			 const char *options)
 {
+	uint8_t given[UNKNOWN] = { 0 };
+
 	*params = (struct params) {
 		.ring_mib = 32,
 		.spill_mib = 1024,
@@ -160,7 +193,7 @@ extern void params_parse(struct params *params, const char *loc,
 		size_t len = strcspn(options, ",");
 
 		if (len)
-			_set_option(params, options, len);
+			_set_option(params, options, len, given);
 		options += len + (options[len] == ',');
 	}
 }

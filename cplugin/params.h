@@ -23,6 +23,7 @@
  *                    socket that neither it nor root listens on is not spoken
  *                    to
  *   store_script     put the job script into the record
+ * Of an option that is there twice the last one counts, as in slurm.conf.
  */
 struct params {
 	char ingest_path[PARAMS_PATH_BYTES];

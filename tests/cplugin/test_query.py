@@ -51,6 +51,7 @@ class Sacct:
         self.sockets.mkdir()
         self.conf = directory / "slurm.conf"
         self.params = ""
+        self.timeout_s = 20  # far from what a busy machine needs
         self._plugins = plugins
         self.daemon = FakeDaemon(self.sockets / "query.sock")
         self.daemon.query = self._answer
@@ -64,7 +65,7 @@ class Sacct:
     def run(self, *args: str, tz: str = "UTC", **env: str) -> subprocess.CompletedProcess[str]:
         self.conf.write_text(
             f"ClusterName=c1\nSlurmctldHost=localhost\nNodeName=n1\nPluginDir={self._plugins}:{slurm_plugin_dir()}\n"
-            f"JobCompType=jobcomp/redis\nJobCompLoc={self.sockets}\nJobCompParams=timeout=1,{self.params}\n"
+            f"JobCompType=jobcomp/redis\nJobCompLoc={self.sockets}\nJobCompParams=timeout={self.timeout_s},{self.params}\n"
         )
         return subprocess.run(
             ["sacct", "-c", *args], capture_output=True, text=True, timeout=30, check=False,
@@ -352,6 +353,7 @@ def test_daemon_that_falls_silent(sacct: Sacct, command: bytes) -> None:
     sacct.pages = [array([record()])]
     reply = sacct.daemon._reply
     sacct.daemon._reply = lambda request: b"" if request[0] == command else reply(request)  # type: ignore[method-assign]
+    sacct.timeout_s = 1
     before = time.monotonic()
     failed(sacct.run("-n"), "no answer in time")
     assert time.monotonic() - before >= 1
@@ -393,6 +395,15 @@ def test_bad_settings_are_said_on_stderr_and_do_no_harm(sacct: Sacct) -> None:
     done = sacct.run("-nP", "-o", "jobid")
     assert (done.returncode, done.stdout) == (0, "1001\n")
     assert "unknown option bogus=1" in done.stderr
+
+
+def test_a_setting_given_twice_is_said_once(sacct: Sacct) -> None:
+    sacct.params = "timeout=21,timeout=22"
+    sacct.pages = [array([record()])]
+    done = sacct.run("-nP", "-o", "jobid")
+    assert (done.returncode, done.stdout) == (0, "1001\n")
+    (line,) = done.stderr.splitlines()
+    assert "JobCompParams: timeout is given more than once, the last one counts" in line
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can listen as somebody else")

@@ -101,6 +101,45 @@ static void test_a_bad_option_leaves_its_neighbours_alone(void **state)
 	assert_int_equal(params.timeout_s, 5);
 }
 
+static void test_an_option_given_twice_is_one_line_and_the_last_one_counts(
+	void **state)
+{
+	static const char *const names[] = {
+		"ring_dir", "ring_mib", "spill_mib", "timeout", "daemon_user",
+		"store_script",
+	};
+	static const char *const twice[] = {
+		"ring_dir=/run/a,ring_mib=4,ring_dir=/run/r",
+		"ring_mib=4,ring_mib=5", "spill_mib=9,,spill_mib=7",
+		"timeout=5,timeout=5,timeout=6,timeout=8",
+		"daemon_user=a,daemon_user=b", "store_script,store_script",
+	};
+
+	(void) state;
+	for (size_t i = 0; i < sizeof(twice) / sizeof(*twice); i++) {
+		_parse(NULL, twice[i]);
+		assert_int_equal(test_log_lines, 1);
+		assert_non_null(strstr(test_log, names[i]));
+		assert_non_null(strstr(test_log, "more than once"));
+	}
+	assert_true(params.store_script);
+	_parse(NULL, twice[0]);
+	assert_string_equal(params.ring_dir, "/run/r");
+	assert_int_equal(params.ring_mib, 4);
+	_parse(NULL, twice[1]);
+	assert_int_equal(params.ring_mib, 5);
+	_parse(NULL, twice[2]);
+	assert_int_equal(params.spill_mib, 7);
+	_parse(NULL, twice[3]);
+	assert_int_equal(params.timeout_s, 8);
+	_parse(NULL, twice[4]);
+	assert_string_equal(params.daemon_user, "b");
+	/* the second one is nonsense: that is said too, the first one stays */
+	_parse(NULL, "ring_mib=4,ring_mib=x");
+	assert_int_equal(test_log_lines, 2);
+	assert_int_equal(params.ring_mib, 4);
+}
+
 static void test_a_user_that_is_none_is_told(void **state)
 {
 	(void) state;
@@ -152,6 +191,7 @@ int main(void)
 		TEST(test_the_longest_directory_fits_its_socket),
 		TEST(test_nonsense_is_one_line_and_the_default),
 		TEST(test_a_bad_option_leaves_its_neighbours_alone),
+		TEST(test_an_option_given_twice_is_one_line_and_the_last_one_counts),
 		TEST(test_a_user_that_is_none_is_told),
 		TEST(test_a_bad_location_says_what_would_be_right),
 		TEST(test_a_line_of_64_kib_is_survived),
