@@ -108,13 +108,14 @@ class Committer:
             self._finish(items)
 
     def _take(self) -> list[Item]:
-        """The next batch: at least one item, then as many as fit."""
+        """The next batch: at least one item, then as many as fit, also into the room that a small spool keeps free."""
         items: list[Item] = []
+        limit = min(self._batch_bytes, self._spool.max_bytes // 4)
         records = size = 0
         while self._queue:
             item = self._queue[0]
             count = item.intake.count if item.intake else 0
-            if items and (records + count > self._batch_records or size + item.size > self._batch_bytes):
+            if items and (records + count > self._batch_records or size + item.size > limit):
                 break
             items.append(self._queue.popleft())
             records, size = records + count, size + item.size

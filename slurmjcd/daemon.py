@@ -37,6 +37,7 @@ from slurmjcd.store import Store
 log = logging.getLogger(__name__)
 
 _TRIM_S: Final = 10.0
+_TRIM_MIN_S: Final = 0.2
 _RELOAD_S: Final = 60.0
 _RESERVED_DESCRIPTORS: Final = 128  # what is open beside connections: spool, Redis, health, libraries
 
@@ -215,7 +216,13 @@ class Daemon:
 
     async def _trim(self, spool: Spool) -> None:
         while True:
-            await asyncio.sleep(_TRIM_S)
+            await asyncio.sleep(_TRIM_MIN_S)  # between two for which senders did not get room
+            try:
+                async with asyncio.timeout(_TRIM_S):
+                    await spool.refused.wait()
+            except TimeoutError:
+                pass
+            spool.refused.clear()
             try:
                 while await spool.trim():
                     pass  # each call is a transaction of its own, so commits come in between

@@ -54,8 +54,7 @@ class Readiness:
             await spool.check_writable()
         except SpoolError:
             pass
-        full = state.bytes >= spool.max_bytes * 0.98
-        why = state.error or ("spool.max_bytes is reached" if full else None)
+        why = state.error or ("spool.max_bytes is reached" if spool.full else None)
         return {
             "ok": why is None,
             "status": why or "writable",

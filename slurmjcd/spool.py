@@ -42,6 +42,8 @@ class Spool:
         self._tail: deque[Batch] = deque()
         self._tail_bytes = 0
         self._closed = False
+        self.refused = asyncio.Event()  # set when append had no room; whoever trims clears it
+        self._refused_bytes = 0  # what append had no room for, until it has taken something
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="spool")
         self.database = SpoolDatabase(path)  # all its methods run in the thread
 
@@ -76,6 +78,8 @@ class Spool:
         state = self.state
         size = sum(len(intake.frames) for intake in intakes)
         if size and state.bytes + size > self.max_bytes:
+            self._refused_bytes = size
+            self.refused.set()
             raise SpoolFull(
                 f"the spool has reached spool.max_bytes ({self.max_bytes}) "
                 f"with {state.backlog} records not in Redis yet"
@@ -90,10 +94,16 @@ class Spool:
         state.watermarks.update((intake.source, intake.last) for intake in intakes)
         state.rings.update(rings)
         if batches:
+            self._refused_bytes = 0
             state.last, state.bytes = batches[-1].last, state.bytes + size
             self.ages.came(state.last)
             self._keep(batches)
             self.arrived.set()
+
+    @property
+    def full(self) -> bool:
+        """Whether the next records will be refused, or those that were last refused would be again."""
+        return self.state.bytes + max(self._refused_bytes, self.max_bytes // 50) > self.max_bytes
 
     async def _settle(self) -> None:
         """After a failed transaction, take over what the file holds: it may have got there all the same.
@@ -193,7 +203,8 @@ class Spool:
         """Delete batches that are shipped and outside the replay window; the number of records that went."""
         state = self.state
         # the replay window gives way before the spool refuses new records
-        keep_bytes = min(self.replay_bytes, self.max_bytes * 3 // 4)
+        room = max(self.max_bytes // 4, self._refused_bytes)
+        keep_bytes = min(self.replay_bytes, max(0, self.max_bytes - room))
         window = Window(state.shipped, state.lost, state.bytes, self.replay_s, keep_bytes)
         last = state.last
         records, freed = await self._in_thread(lambda: self.database.trim(window, last))

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import json
+import re
+import signal
 import socket
 import subprocess
 from collections.abc import Callable
@@ -47,6 +49,40 @@ def test_audit_accounts_for_every_call_after_kills_and_drops(make_world: Callabl
     assert found["stored"] == found["jobs_in_redis"] == 9001 - failed
     assert found["dropped"] == failed
     assert found["unaccounted"] == 0
+
+
+def test_a_full_spool_fills_the_ring_and_the_spill_file_and_then_the_newest_are_dropped(
+    make_world: Callable[..., World],
+) -> None:
+    """What was taken stays; who finds no room is named in the log and counted, and the books say the same."""
+    calls, mib = 16_000, 1 << 20
+    world = make_world(params="ring_mib=1,spill_mib=1", settings={"spool": {"max_bytes": mib}})
+    world.redis.process.send(signal.SIGSTOP)
+    process = world.driver.start(calls, rate=2500)
+
+    def spool() -> dict[str, object]:
+        return dict(json.loads(world.daemon.get("/readyz")[1])["components"]["spool"])
+
+    def told() -> list[tuple[str, str]]:
+        return re.findall(r"ring full, (\d+) records dropped, the last of JobId((?: \d+)+)", process.log_text())
+
+    wait_until(told, what="a line of what was dropped", timeout_s=60)
+    taken = world.driver.calls
+    assert spool()["status"] == "spool.max_bytes is reached"
+    assert sum(path.stat().st_size for path in world.driver.spills()) > mib // 2
+    failed = world.driver.report(process)["failed"]
+    assert failed > 1000
+    assert calls - failed - taken <= 5, "somebody found room behind one who did not, and not because he was small"
+    wait_until(
+        lambda: sum(int(count) for count, _ in told()) == failed, what=lambda: f"{failed} dropped in the log: {told()}"
+    )
+    named = {int(job_id) for _, ids in told() for job_id in ids.split()}
+    assert not named & world.driver.promised().keys(), "the log names jobs that were taken"
+    world.check()
+    wait_until(lambda: counters(world)["dropped"] == failed, what="the drops to be told")
+    found = books(world)
+    assert (found["attempted"], found["dropped"], found["unaccounted"]) == (calls + 1, failed, 0)
+    assert found["stored"] == found["jobs_in_redis"] == calls + 1 - failed
 
 
 def test_audit_says_what_waits(make_world: Callable[..., World]) -> None:

@@ -144,10 +144,43 @@ async def test_a_full_spool_takes_nothing_and_goes_on_when_there_is_room(open_sp
     with pytest.raises(SpoolFull, match=r"has reached spool\.max_bytes .* with 1 records not in Redis"):
         await spool.append([intake(2)], {})
     assert spool.state.watermarks == {"ring": 1}
+    assert spool.full
     spool.confirm(1)
     await spool.trim()
+    assert not spool.full
     await spool.append([intake(2)], {})
     assert spool.state.last == 2
+
+
+async def test_a_spool_is_full_when_what_came_has_no_room(open_spool: OpenSpool) -> None:
+    """Also with a quarter of it left."""
+    few, many = intake(1, 2, 3), intake(4, 5, 6, 7)
+    spool = await open_spool(max_bytes=len(few.frames) * 4 // 3)
+    await spool.append([few], {})
+    assert not spool.full
+    with pytest.raises(SpoolFull):
+        await spool.append([many], {})
+    assert spool.full
+    await spool.append([intake(4)], {})
+    assert spool.state.last == 4
+
+
+async def test_the_replay_window_gives_way_to_what_has_no_room(open_spool: OpenSpool) -> None:
+    size = len(intake(1).frames)
+    spool = await open_spool(max_bytes=8 * size, replay_s=3600.0, replay_bytes=2**30)
+    for number in range(1, 9):
+        await spool.append([intake(number)], {})
+    spool.confirm(8)
+    while await spool.trim():
+        pass
+    assert spool.state.bytes == 6 * size
+    many = intake(9, 10, 11, 12, 13)
+    with pytest.raises(SpoolFull):
+        await spool.append([many], {})
+    while await spool.trim():
+        pass
+    await spool.append([many], {})
+    assert spool.state.last == 13
 
 
 async def test_a_failed_commit_changes_nothing_and_the_next_one_works(open_spool: OpenSpool) -> None:
