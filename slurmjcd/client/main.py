@@ -21,6 +21,7 @@ _COMMANDS: Final = {
     "quarantine": "Records that were refused: list, show, retry, drop.",
     "report": "Count jobs and what they used, by user, account, state, day.",
     "show": "Show everything known of a job.",
+    "why": "Say how a job ended, and why.",
 }
 _DEFAULT_SOCKET: Final = "/run/slurmjcd/query.sock"
 
