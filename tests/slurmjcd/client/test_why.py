@@ -54,7 +54,7 @@ def site() -> Iterator[Site]:
     ("jobid", "said"),
     [
         ("1", ["FAILED", "exit code 127: a command was not found"]),
-        ("2", ["ended by signal 11, SIGSEGV: it touched memory", "its error output went to /e\\x1b"]),
+        ("2", ["ended by signal 11, SIGSEGV: it touched memory", "its error output went to /tmp/e\\x1b"]),
         ("3", ["exit code 137: its last command ended by signal 9, SIGKILL", "of 01:00:00, after waiting 00:00:40"]),
         ("4", ["TIMEOUT", "it reached its time limit", "ran 00:01:00 of 00:01:00"]),
         ("5", ["CANCELLED by uid 42", "it never started; it had waited 00:01:40"]),
