@@ -50,6 +50,10 @@ class HookDriver:
         lines = self.promises.read_text().splitlines() if self.promises.exists() else []
         return Counter(line.split()[2] for line in lines)
 
+    def calls(self) -> int:
+        """How many calls returned success so far."""
+        return self.promises.read_bytes().count(b"\n") if self.promises.exists() else 0
+
     def finish(self, timeout_s: float = 60.0) -> dict[str, Any]:
         """Wait for its end; returns its report for the plugin."""
         status = self.process.wait(timeout_s)
@@ -58,6 +62,14 @@ class HookDriver:
         report = next(line for line in self.process.log_text().splitlines() if line.startswith('{"slurm"'))
         found: dict[str, Any] = json.loads(report)["plugins"]["redis"]
         return found
+
+
+def stored_count(redis: RedisServer) -> int:
+    """How many records the store says it has."""
+    with redis.client() as client:
+        reply = client.execute_command("SLURMJC.INFO", "job")
+    pairs = reply if isinstance(reply, dict) else dict(zip(reply[::2], reply[1::2], strict=True))
+    return int(pairs[b"jobs"])
 
 
 def stored_sums(redis: RedisServer) -> Counter[str]:
