@@ -24,7 +24,7 @@ help:
 	@echo 'make test-matrix  both suites on two releases of Slurm and three servers'
 	@echo 'make test-faults  every fault; SEED=random MINUTES=10 for a random schedule'
 	@echo 'make check    formatting, lint, types, warnings, units, generated files'
-	@echo 'make fuzz     fuzz the C parts (TARGET=rdb picks one, SECONDS=600 each)'
+	@echo 'make fuzz     fuzz what takes bytes from outside (TARGET=rdb picks one, SECONDS=600 each)'
 	@echo 'make test-sanitizers  the tests of the C parts, with ASan, UBSan and TSan'
 	@echo 'make bench    measure everything, 15 minutes (BENCH=hook picks one)'
 	@echo 'make plugin   build jobcomp_redis.so and slurm_jobcomp.so'
@@ -119,7 +119,7 @@ test-sanitizers: setup
 	@tests/fuzz/run-sanitized $(PYTEST)
 
 SECONDS ?= 60
-fuzz: setup $(STAMPS)/packages-check
+fuzz: setup plugin $(STAMPS)/packages-check
 	@$(PY) tests/fuzz/run.py --seconds $(SECONDS) $(addprefix --target ,$(TARGET))
 
 # all fault tests; SEED=random MINUTES=10 makes a long random schedule of it

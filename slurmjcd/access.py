@@ -9,6 +9,7 @@ import logging
 import os
 import pwd
 import socket
+import string
 import struct
 import time
 from collections.abc import Iterable, Mapping
@@ -23,6 +24,7 @@ _CREDENTIALS: Final = struct.Struct("iII")
 _GROUPS_KEPT_S: Final = 60.0
 _FAILURE_KEPT_S: Final = 5.0
 _KNOWN_MAX: Final = 10_000
+_LOWER: Final = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
 _NOBODY: Final = 65534  # also whoever the kernel can't name in this user namespace
 
 
@@ -50,6 +52,11 @@ def peer_of(transport: asyncio.BaseTransport) -> Peer | None:
     return credentials(sock) if sock is not None else None
 
 
+def lower(account: str) -> str:
+    """An account's name in lower case, as the module has it: letters of ASCII only."""
+    return account.translate(_LOWER)
+
+
 @dataclass(frozen=True, slots=True)
 class View:
     """What one user may see: all jobs, or their own and those of `accounts` (in lower case)."""
@@ -64,7 +71,7 @@ class View:
 
     def allows(self, uid: int, account: str) -> bool:
         """Whether a job of that user and account may be seen."""
-        return self.all or uid == self.uid or bool(account and account.lower() in self.accounts)
+        return self.all or uid == self.uid or bool(account and lower(account) in self.accounts)
 
     def __str__(self) -> str:
         return "all" if self.all else "accounts" if self.accounts else "own"
@@ -94,7 +101,7 @@ class AccessPolicy:
         self._uids, self._groups = _uids_and_groups("operator", operators)
         self._uids |= frozenset(operator_uids)
         self._coordinators = {
-            account.lower(): _uids_and_groups("coordinator", who) for account, who in (coordinators or {}).items()
+            lower(account): _uids_and_groups("coordinator", who) for account, who in (coordinators or {}).items()
         }
         self._asked_groups = self._groups.union(*(groups for _, groups in self._coordinators.values()))
         self._known: dict[int, tuple[float, frozenset[str]]] = {}  # uid → until when, groups of ours it is in

@@ -3,13 +3,17 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 SUN_PATH_MAX = 107  # bytes of a Unix socket's path, without its NUL
 MIB = 1024 * 1024
+_PORT = re.compile(r"[0-9]{1,5}")
+_PORT_MAX = 65535
 
 
 def _socket_path(path: Path) -> Path:
@@ -27,6 +31,16 @@ def _absolute(path: Path) -> Path:
     if "\0" in str(path):
         raise ValueError("must not hold a NUL byte")
     return path
+
+
+def _check_url(address: str) -> None:
+    try:
+        url = urlsplit(address)
+        port = url.port
+    except ValueError as exc:
+        raise ValueError(f"address must be redis://host:port or rediss://host:port: {exc}") from None
+    if not url.hostname or port == 0 or url.path not in ("", "/") or url.query or url.fragment:
+        raise ValueError("address must be redis://host:port or rediss://host:port and nothing more")
 
 
 def _octal(value: Any) -> Any:
@@ -50,7 +64,7 @@ Seconds = Annotated[float, Field(gt=0, le=86_400)]
 class Section(BaseModel):
     """Base of all sections: unknown keys are errors, nothing is converted silently, nothing changes after start."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=False, hide_input_in_errors=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=False, hide_input_in_errors=True, allow_inf_nan=False)
 
 
 class DaemonSection(Section):
@@ -146,6 +160,10 @@ class RedisSection(Section):
             raise ValueError("address must be unix:/path, redis://host:port or rediss://host:port")
         if "@" in self.address:
             raise ValueError("address must not hold a password: use user and password_file")
+        if self.address.startswith("unix:"):
+            _socket_path(Path(self.address.removeprefix("unix:")))
+        elif self.address:
+            _check_url(self.address)
         return self
 
 
@@ -182,11 +200,13 @@ class HealthSection(Section):
 
     @model_validator(mode="after")
     def _listen_is_local(self) -> HealthSection:
-        if self.listen and not self.listen.startswith("unix:/"):
+        if self.listen.startswith("unix:/"):
+            _socket_path(Path(self.listen.removeprefix("unix:")))
+        elif self.listen:
             host, _, port = self.listen.rpartition(":")
             if host.strip("[]") not in ("127.0.0.1", "::1", "localhost"):
                 raise ValueError(f"listen must be a loopback address or unix:/path, not '{self.listen}'")
-            if not port.isdigit() or int(port) > 65535:
+            if not _PORT.fullmatch(port) or int(port) > _PORT_MAX:
                 raise ValueError(f"listen must end with a port from 0 to 65535, not '{port}'")
         return self
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import difflib
 import json
 import os
+import re
 import stat
 import tomllib
 from collections.abc import Mapping
@@ -21,6 +22,9 @@ from slurmjcd.errors import ConfigError
 DEFAULT_PATH: Final = Path("/etc/slurmjcd/slurmjcd.toml")
 ENV_PREFIX: Final = "SLURMJCD_"
 _FILE_MAX_BYTES: Final = 1024 * 1024
+_LINE_MAX: Final = 1000  # characters of an error
+_TOO_DEEP: Final = "arrays or tables lie too deep in each other"
+_CONTROL: Final = re.compile("[\0-\x1f\x7f\ud800-\udfff]")
 
 
 def load(path: Path | None, env: Mapping[str, str]) -> Config:
@@ -55,8 +59,16 @@ def _read(path: Path) -> dict[str, Any]:
         return tomllib.loads(raw.decode("utf-8-sig"))
     except UnicodeDecodeError as exc:
         raise ConfigError(f"{path}: byte {exc.start} is not UTF-8: save the file as UTF-8") from exc
-    except tomllib.TOMLDecodeError as exc:
-        raise ConfigError(f"{path}: not TOML: {exc}") from exc
+    except RecursionError as exc:
+        raise ConfigError(f"{path}: not TOML: {_TOO_DEEP}") from exc
+    except ValueError as exc:  # tomllib's own, and that of a number with thousands of digits
+        raise ConfigError(f"{path}: not TOML: {_plain(str(exc))}") from exc
+
+
+def _plain(text: str) -> str:
+    """A text on one line that is not too long, whatever was in the file."""
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape", "replace").decode() for c in text)
+    return shown if len(shown) <= _LINE_MAX else shown[:_LINE_MAX] + "…"
 
 
 def _check_permissions(path: Path, status: os.stat_result) -> None:
@@ -75,7 +87,7 @@ def _apply_environment(data: dict[str, Any], env: Mapping[str, str]) -> None:
         section, _, key = name.removeprefix(ENV_PREFIX).lower().partition("__")
         table = data.setdefault(section, {})
         if not isinstance(table, dict):
-            raise ConfigError(f"{name}: '{section}' is not a section")
+            raise ConfigError(_plain(f"{name}: '{section}' is not a section"))
         table[key] = _environment_value(env[name])
 
 
@@ -83,17 +95,36 @@ def _environment_value(text: str) -> Any:
     """A value as TOML would read it; what isn't TOML is a string (so paths and names need no quotes)."""
     try:
         return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         return text
 
 
 def _validate(data: dict[str, Any], where: str) -> Config:
     try:
+        _check_texts(data, where)
         # through JSON, because strict there still takes a string for a path and an integer for a float
         return Config.model_validate_json(json.dumps(data, default=str), strict=True)
     except ValidationError as exc:
-        lines = [f"{where}: {_explain(detail)}" for detail in exc.errors(include_url=False)]
+        lines = [_plain(f"{where}: {_explain(detail)}") for detail in exc.errors(include_url=False)]
         raise ConfigError("\n".join(dict.fromkeys(lines))) from exc
+    except RecursionError as exc:
+        raise ConfigError(f"{where}: {_TOO_DEEP}") from exc
+    except ValueError as exc:  # json's, of a number with thousands of digits
+        raise ConfigError(f"{where}: {_plain(str(exc))}") from exc
+
+
+def _check_texts(value: Any, where: str, key: str = "") -> None:
+    """No name, path or address has control characters; what comes from the environment may not even be UTF-8."""
+    if isinstance(value, str) and _CONTROL.search(value):
+        text = f"control characters, or bytes that are no UTF-8, in '{value}'"
+        raise ConfigError(_plain(f"{where}: {key}: {text}" if key else f"{where}: {text}"))
+    if isinstance(value, dict):
+        for name, part in value.items():
+            _check_texts(name, where, key)
+            _check_texts(part, where, f"{key}.{name}" if key else name)
+    elif isinstance(value, list):
+        for part in value:
+            _check_texts(part, where, key)
 
 
 def _explain(detail: ErrorDetails) -> str:

@@ -54,8 +54,8 @@ def only_uid(criteria: Criteria, uid: int) -> Criteria | None:
     Raises:
         Refused: a `uid` value that is no list of numbers.
     """
-    asked = [value for name, value in criteria if name == b"uid"]
-    if asked and not any(uid in uid_list(value) for value in asked):
+    asked = [uid_list(value) for name, value in criteria if name == b"uid"]
+    if asked and not any(uid in uids for uids in asked):
         return None
     return [(name, value) for name, value in criteria if name != b"uid"] + [(b"uid", b"%d" % uid)]
 
@@ -74,7 +74,8 @@ def uid_list(value: bytes) -> set[int]:
     """
     numbers = set()
     for part in value.split(b","):
-        if not part.isdigit() or len(part) > 10 or int(part) > _UID_MAX:
+        digits = part.lstrip(b"0") or part[:1]
+        if not digits.isdigit() or len(digits) > 10 or int(digits) > _UID_MAX:
             raise Refused(f"uid takes a comma list of numbers, not '{value[:64].decode('utf-8', 'replace')}'")
-        numbers.add(int(part))
+        numbers.add(int(digits))
     return numbers

@@ -4,14 +4,17 @@
 from __future__ import annotations
 
 import logging
+import re
 import socket
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from slurmjcd import __version__
+from slurmjcd.backoff import Quiet
 from slurmjcd.errors import ConfigError
 from slurmjcd.listener import Listener
 from slurmjcd.metrics import Metrics
@@ -29,7 +32,8 @@ _LIFE_S: Final = 10.0  # of a connection: one request, one answer
 _LINE_MAX: Final = 4096
 _HEADERS_MAX: Final = 64
 _BUSY: Final = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
-_LOCAL_HOSTS: Final = frozenset({"localhost", "127.0.0.1", "[::1]", "::1", ""})
+_LOCAL_HOST: Final = re.compile(r"(localhost|127\.0\.0\.1|\[::1\]|::1|)(:\d*)?", re.IGNORECASE | re.ASCII)
+_SHOWN: Final = 100  # of a parser's complaint
 
 Readiness = Callable[[], Awaitable[dict[str, Any]]]
 
@@ -39,21 +43,29 @@ class HealthServer:
 
     def __init__(self, metrics: Metrics, readiness: Readiness, refresh: Callable[[], None]) -> None:
         self._metrics, self._readiness, self._refresh = metrics, readiness, refresh
-        self._runner: web.AppRunner | None = None
+        self._pages = {"/healthz": self._healthz, "/readyz": self._readyz, "/metrics": self._metrics_page}
+        self._runner: web.ServerRunner | None = None
         self._listener: Listener | None = None
 
-    async def start(self, sock: socket.socket) -> None:
-        app = web.Application(client_max_size=1024, middlewares=[_guard])
-        app.router.add_get("/healthz", self._healthz)
-        app.router.add_get("/readyz", self._readyz)
-        app.router.add_get("/metrics", self._metrics_page)
-        self._runner = web.AppRunner(
-            app, access_log=None, handle_signals=False, lingering_time=0, shutdown_timeout=1,
+    def runner(self) -> web.ServerRunner:
+        """What parses requests and answers them, without a socket.
+
+        No web.Application: three paths need no router, and it answers Expect headers before anybody can look.
+        """
+        logger = logging.Logger(f"{__name__}.http")  # of its own, so that its filter goes with it
+        logger.parent = log
+        logger.addFilter(_BadRequests())
+        server = web.Server(
+            self._answer, logger=logger, access_log=None, lingering_time=0,
             max_line_size=_LINE_MAX, max_field_size=_LINE_MAX, max_headers=_HEADERS_MAX,
         )  # fmt: skip
+        return web.ServerRunner(server, handle_signals=False, shutdown_timeout=1)
+
+    async def start(self, sock: socket.socket) -> None:
+        self._runner = self.runner()
         await self._runner.setup()
         server = self._runner.server
-        assert server is not None
+        assert server is not None  # since setup
 
         def admit(_peer: object, opening: int) -> bytes | None:
             return None if len(server.connections) + opening < _CONNECTIONS else _BUSY
@@ -66,33 +78,48 @@ class HealthServer:
         if self._runner is not None:
             await self._runner.cleanup()
 
-    async def _healthz(self, request: web.Request) -> web.Response:
+    async def _answer(self, request: web.BaseRequest) -> web.Response:
+        """The answer to any request, with our headers and as the connection's last."""
+        handler = self._pages.get(request.path)
+        if not _LOCAL_HOST.fullmatch(request.headers.get("Host", "")):
+            # a browser that was lured here sends another name
+            response = web.Response(status=421, text="slurmjcd answers to localhost only\n")
+        elif handler is None:
+            response = web.Response(status=404, text="404 Not Found\n")
+        elif request.method not in ("GET", "HEAD"):
+            response = web.Response(status=405, text="405 Method Not Allowed\n", headers={"Allow": "GET, HEAD"})
+        else:
+            response = await handler()
+        response.headers.update(_HEADERS)
+        response.force_close()
+        return response
+
+    async def _healthz(self) -> web.Response:
         return web.json_response({"alive": True, "version": __version__})
 
-    async def _readyz(self, request: web.Request) -> web.Response:
+    async def _readyz(self) -> web.Response:
         state = await self._readiness()
         return web.json_response(state, status=200 if state["ready"] else 503)
 
-    async def _metrics_page(self, request: web.Request) -> web.Response:
+    async def _metrics_page(self) -> web.Response:
         self._refresh()
         return web.Response(body=generate_latest(self._metrics.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 
-@web.middleware
-async def _guard(
-    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
-) -> web.StreamResponse:
-    """Only our own names for this host (a browser that was lured here sends another), and headers on each answer."""
-    host = request.headers.get("Host", "").rsplit(":", 1)[0] if "]" not in request.headers.get("Host", "") else "[::1]"
-    if host.lower() not in _LOCAL_HOSTS:
-        return web.Response(status=421, text="slurmjcd answers to localhost only\n", headers=_HEADERS)
-    try:
-        response = await handler(request)
-    except web.HTTPException as exc:
-        return web.Response(status=exc.status, text=f"{exc.status} {exc.reason}\n", headers=_HEADERS)
-    response.headers.update(_HEADERS)
-    response.force_close()
-    return response
+class _BadRequests(logging.Filter):
+    """Makes one line a minute of what aiohttp has a traceback for each time: anybody on this host may send bytes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._quiet = Quiet()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        exc = record.exc_info[1] if record.exc_info else None
+        if not isinstance(exc, HttpProcessingError):
+            return True
+        record.exc_info, record.levelno, record.levelname = None, logging.WARNING, "WARNING"
+        record.msg, record.args = "health: bytes that are no HTTP request: %s", (exc.message[:_SHOWN],)
+        return self._quiet.allows("request")
 
 
 def tcp_socket(listen: str) -> socket.socket:

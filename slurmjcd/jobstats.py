@@ -27,6 +27,7 @@ _STATES: Final = (
     "pending", "running", "suspended", "completed", "cancelled", "failed", "timeout", "node_fail", "preempted",
     "boot_fail", "deadline", "out_of_memory",
 )  # fmt: skip
+_STATE_MAX: Final = 255  # of a record
 _BOUNDS_S: Final = (1, 10, 60, 300, 900, 3600, 4 * 3600, 12 * 3600, 86400, 3 * 86400, 7 * 86400)
 _PARTITIONS_MAX: Final = 100  # more partitions than this are counted together
 _OTHER: Final = "other"
@@ -109,6 +110,8 @@ class JobStats(Collector):
                 state, start, end = row[_STATE], row[_START], row[_END]
                 eligible = row[_ELIGIBLE] or row[_SUBMIT]
                 partition = self._names.get(row[_PARTITION]) or self._name(row[_PARTITION])
+                if not 0 <= state <= _STATE_MAX:
+                    continue
                 key = (int(state), partition)
                 jobs[key] = jobs.get(key, 0) + weight
                 self._waited[partition].add(max(0, (start or end) - eligible), weight)

@@ -161,6 +161,9 @@ class RequestParser:
         digits = buf[at + 1 : end]
         if not digits.isdigit() or len(digits) > 10:
             raise ProtocolError("a length must be a decimal number of at most 10 digits")
+        if digits[0] == 0x30 and len(digits) > 1:
+            # Redis takes no such length, and records go there with the lengths that they came with
+            raise ProtocolError("a length must not begin with 0")
         return int(digits), end + 2
 
     def _bulk_bounds(self) -> tuple[int, int]:

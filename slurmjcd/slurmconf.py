@@ -49,6 +49,8 @@ def _values(path: Path, key: str, depth: int = 0) -> Iterator[str]:
         if include:
             if depth >= _INCLUDE_DEPTH:
                 raise OSError(f"more than {_INCLUDE_DEPTH} files that include each other")
+            if "\0" in include[1]:
+                raise OSError("a NUL byte in the name of a file to include")
             yield from _values(path.parent / include[1], key, depth + 1)
             continue
         for pair in _PAIR.finditer(plain):

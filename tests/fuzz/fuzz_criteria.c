@@ -4,67 +4,14 @@
  * of segments that hold one of these jobs each. Skipping segments and blocks
  * by dictionaries, indexes and smallest and largest values must change nothing.
  */
-#include "jobs.h"
-#include "scan.h"
-
-#define JOBS 40
-
-static struct jc_segment *all, *alone[JOBS];
-static struct jc_record job[JOBS];
-static uint8_t extra[JOBS][64];
+#include "crowd.h"
 
 int LLVMFuzzerInitialize(int *argc, char ***argv)
 {
-    uint64_t seed = 1;
-
     (void)argc;
     (void)argv;
-    all = jc_segment_new(FUZZ_DAY);
-    for (unsigned i = 0; i < JOBS;) {
-        static uint8_t bytes[JOBS][256]; /* strings stay in there */
-
-        for (unsigned b = 0; b < sizeof(bytes[i]); b++) {
-            seed = seed * UINT64_C(6364136223846793005) + 1442695040888963407;
-            bytes[i][b] = (uint8_t)(seed >> 56) % 250;
-        }
-        bytes[i][0] = (uint8_t)(i << 5 | 7);
-        job[i] = job_from(&(struct input){bytes[i], sizeof(bytes[i])},
-                          extra[i]);
-        job[i].number[JC_FIELD_STATE].value %= 12;
-        if (jc_segment_put(all, &job[i], 0) != JC_PUT_NEW)
-            continue;
-        alone[i] = jc_segment_new(FUZZ_DAY);
-        MUST(jc_segment_put(alone[i], &job[i], 0) == JC_PUT_NEW);
-        if (i % 2)
-            jc_segment_seal(alone[i]);
-        i++;
-    }
+    crowd_make();
     return 0;
-}
-
-/* The number of jobs that s has for q; which[] says which they are. */
-static unsigned ask(struct jc_scan *q, const struct jc_segment *s,
-                    bool which[JOBS])
-{
-    struct jc_place place;
-    struct jc_record rec;
-    unsigned given = 0;
-    uint64_t ttl;
-
-    q->work = 0;
-    q->inside = false;
-    if (!jc_scan_enter(q, s))
-        return 0;
-    while (jc_scan_next(q, s, 0, UINT64_MAX, &place) == JC_STEP_ROW) {
-        jc_segment_get(s, place, &rec, &ttl);
-        for (unsigned i = 0; i < JOBS; i++)
-            if (same_job(&rec, &job[i]) && which) {
-                MUST(!which[i]);
-                which[i] = true;
-            }
-        given++;
-    }
-    return given;
 }
 
 static struct jc_slice slice(struct input in)
@@ -88,7 +35,7 @@ static bool fill(struct jc_scan *q, struct input in)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    bool which[JOBS] = {false};
+    bool which[CROWD] = {false};
     struct jc_scan q;
     unsigned given;
 
@@ -100,9 +47,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         return 0;
     }
     jc_scan_start(&q);
-    given = ask(&q, all, which);
-    for (unsigned i = 0; i < JOBS; i++) {
-        unsigned one = ask(&q, alone[i], NULL);
+    given = crowd_ask(&q, crowd_all, which);
+    for (unsigned i = 0; i < CROWD; i++) {
+        unsigned one = crowd_ask(&q, crowd_alone[i], NULL);
 
         MUST(one == which[i]);
         given -= one;

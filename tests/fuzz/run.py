@@ -27,8 +27,13 @@ BUILD: Final = ROOT / "build" / "fuzz"
 FINDINGS: Final = BUILD / "findings"
 
 # longer inputs than this bring nothing new
-LONGEST: Final = {"nodelist": 512, "criteria": 1024, "params": 512, "spill": 2048, "replies": 2048}
-TARGETS: Final = sorted(path.stem.removeprefix("fuzz_") for path in HERE.glob("fuzz_*.c"))
+LONGEST: Final = {
+    "nodelist": 512, "criteria": 1024, "params": 512, "spill": 2048, "replies": 2048,
+    "config": 1024, "http": 2048, "intake": 2048, "question": 1024, "resp": 1024, "restrict": 512,
+}  # fmt: skip
+IN_C: Final = frozenset(path.stem.removeprefix("fuzz_") for path in HERE.glob("fuzz_*.c"))
+IN_PYTHON: Final = frozenset(path.stem.removeprefix("fuzz_") for path in HERE.glob("fuzz_*.py"))
+TARGETS: Final = sorted(IN_C | IN_PYTHON)
 COMPILERS: Final = ("clang-14", "clang")
 
 
@@ -44,7 +49,13 @@ class Outcome:
 
 
 def build(targets: list[str]) -> None:
-    """Raises SystemExit with the compiler's output when it does not build."""
+    """Those in C; the library that those in Python need is the usual build's.
+
+    Raises:
+        SystemExit: with the compiler's output, when it does not build.
+    """
+    if not targets:
+        return
     compiler = next(filter(shutil.which, COMPILERS), None)
     if compiler is None:
         raise SystemExit(f"none of {', '.join(COMPILERS)} is installed: run `make setup`")
@@ -82,9 +93,12 @@ def run(target: str, seconds: int) -> Outcome:
     ]
     # freed memory need not be kept for long: these programs forget everything between two inputs
     env = {**os.environ, "ASAN_OPTIONS": "quarantine_size_mb=8", "UBSAN_OPTIONS": "print_stacktrace=1"}
+    program: list[str | Path] = [BUILD / f"fuzz_{target}"]
+    if target in IN_PYTHON:
+        program = [sys.executable, "-m", "tests.fuzz.python_target", target]
     with log.open("w") as out:
         code = subprocess.run(
-            [BUILD / f"fuzz_{target}", *options, grown, seeds], stdout=out, stderr=out, env=env, check=False
+            [*program, *options, grown, seeds], stdout=out, stderr=out, env=env, cwd=ROOT, check=False
         ).returncode
     text = log.read_text(errors="replace")
     return Outcome(
@@ -101,7 +115,11 @@ def report(outcome: Outcome) -> None:
     print(f"{state}  {outcome.target:<9} {outcome.executions:>12,} executions, {outcome.replayed} inputs kept")
     if not outcome.passed:
         lines = outcome.log.read_text(errors="replace").splitlines()
-        telling = [line for line in lines if re.search(r"does not hold|ERROR|runtime error|SUMMARY|Test unit", line)]
+        telling = [
+            line
+            for line in lines
+            if re.search(r"does not hold|ERROR|runtime error|SUMMARY|Test unit|^\w*(Error|Exception)\b", line)
+        ]
         print("\n".join(f"        {line}" for line in telling[:12]))
         print(f"        all of it: {outcome.log}")
 
@@ -112,7 +130,7 @@ def main() -> int:
     parser.add_argument("--target", action="append", choices=TARGETS, help="only this one; may be repeated")
     args = parser.parse_args()
     targets = args.target or TARGETS
-    build(targets)
+    build([target for target in targets if target in IN_C])
     passed = 0
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         for outcome in pool.map(lambda target: run(target, args.seconds), targets):

@@ -139,3 +139,12 @@ async def test_the_peer_is_who_connected(rundir: Path) -> None:
 def test_unknown_operators_are_left_out(caplog: pytest.LogCaptureFixture) -> None:
     policy("nosuchuser")
     assert "operator 'nosuchuser' is no user of this machine" in caplog.text
+
+
+async def test_names_of_accounts_are_alike_where_the_module_finds_them_alike() -> None:
+    """It knows the letters of ASCII; KELVIN SIGN in lower case is k for Python."""
+    policy = AccessPolicy(private=True, operators=[], operator_uids=[], coordinators={"K-Ä": ["7"]})
+    view = await policy.view(7)
+    assert view.allows(1, "k-Ä")
+    assert not view.allows(1, "\N{KELVIN SIGN}-Ä")
+    assert not view.allows(1, "k-ä")

@@ -50,6 +50,22 @@ def test_environment_is_judged_as_the_file_is(path: Path) -> None:
         load(path, "", SLURMJCD_SPOOL__PTH="/x")
 
 
+def test_bytes_of_the_environment_that_are_no_utf8_are_refused(path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"spool\.path: control characters, or bytes that are no UTF-8"):
+        load(path, "", SLURMJCD_SPOOL__PATH="/x\udcff")
+
+
+@pytest.mark.parametrize("value", ["[" * 5000, "9" * 5000])
+def test_a_value_of_the_environment_that_tomllib_cant_take_is_a_string(path: Path, value: str) -> None:
+    with pytest.raises(ConfigError, match=r"spool\.max_bytes: should be a valid integer"):
+        load(path, "", SLURMJCD_SPOOL__MAX_BYTES=value)
+
+
+@pytest.mark.parametrize("address", ["unix:/run/r", "redis://h", "redis://[::1]:6380", "rediss://db.example:6379/"])
+def test_addresses_are_taken(path: Path, address: str) -> None:
+    assert load(path, f'[redis]\naddress = "{address}"').redis_address == address
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -83,6 +99,22 @@ def test_environment_is_judged_as_the_file_is(path: Path) -> None:
         ('[ingest]\nsocket = "/run/a"\n[query]\nsocket = "/run/a"', "ingest.socket and query.socket must differ"),
         ("[access]\nprivate_data = 3", "access.private_data: "),
         ("[spool", "not TOML: "),
+        ("x = " + "[" * 5000, "not TOML: arrays or tables lie too deep in each other"),
+        (".".join("a" * 3000) + " = 1", ": arrays or tables lie too deep in each other"),
+        ("[spool]\nmax_bytes = " + "9" * 5000, "not TOML: Exceeds the limit"),
+        ("[spool]\nmax_bytes = 0x" + "f" * 5000, ": Exceeds the limit"),
+        ("[ingest]\nbatch_ms = nan", "ingest.batch_ms: should be a finite number"),
+        ("[query]\nidle_s = inf", "query.idle_s: should be a finite number"),
+        ('"a\\u001b[2Jb" = 1', "control characters, or bytes that are no UTF-8, in 'a\\x1b[2Jb'"),
+        ('[redis]\nuser = "a\\u0000"', "redis.user: control characters"),
+        ('[redis]\naddress = "redis://h:99999"', "address must be redis://host:port or rediss://host:port: Port out"),
+        ('[redis]\naddress = "redis://["', "address must be redis://host:port or rediss://host:port: Invalid IPv6"),
+        ('[redis]\naddress = "redis://:6379"', "address must be redis://host:port or rediss://host:port and nothing"),
+        ('[redis]\naddress = "rediss://h:1/2"', "address must be redis://host:port or rediss://host:port and nothing"),
+        (f'[redis]\naddress = "unix:/{"x" * 107}"', "a socket path may have 107 bytes, this one has 108"),
+        (f'[health]\nlisten = "unix:/{"x" * 107}"', "a socket path may have 107 bytes, this one has 108"),
+        ('[health]\nlisten = "127.0.0.1:²"', "listen must end with a port from 0 to 65535, not '²'"),
+        (f'[health]\nlisten = "[::1]:{"9" * 5000}"', "listen must end with a port from 0 to 65535, not '999"),
         ("\ufeff[spool]\nx = 1", "unknown key 'spool.x'"),
     ],
 )
@@ -91,6 +123,7 @@ def test_a_wrong_file_is_refused_with_what_would_be_right(path: Path, text: str,
         load(path, text)
     assert message in str(raised.value)
     assert str(path) in str(raised.value)
+    assert all(line.isprintable() and len(line) < 1100 for line in str(raised.value).splitlines())
     assert "secret" not in str(raised.value)
 
 

@@ -31,10 +31,20 @@ def test_only_uid_adds_the_callers_uid() -> None:
 
 def test_only_uid_replaces_a_list_that_has_the_caller() -> None:
     assert criteria.only_uid([(b"uid", b"0,7"), (b"uid", b"8")], 7) == [(b"uid", b"7")]
+    assert criteria.only_uid([(b"uid", b"8"), (b"uid", b"7")], 7) == [(b"uid", b"7")]
 
 
 def test_only_uid_of_other_users_only_is_nothing() -> None:
     assert criteria.only_uid([(b"uid", b"0"), (b"uid", b"8,9")], 7) is None
+
+
+def test_every_uid_value_is_read_though_the_first_one_has_the_caller() -> None:
+    with pytest.raises(Refused, match="not 'x'"):
+        criteria.only_uid([(b"uid", b"7"), (b"uid", b"x")], 7)
+
+
+def test_uids_may_begin_with_zeros_as_they_may_in_the_module() -> None:
+    assert criteria.uid_list(b"0,007,00000000000000000001") == {0, 7, 1}
 
 
 @pytest.mark.parametrize("value", [b"", b"a", b"7,", b"-7", b"7 ", b"07x", b"4294967296", b"9" * 40, "٣".encode()])

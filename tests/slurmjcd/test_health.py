@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -56,7 +57,17 @@ async def test_our_own_names_are_answered(port: int, host: str) -> None:
     assert "200 OK" in (await http(port, get("/healthz", host)))[0]
 
 
-@pytest.mark.parametrize("host", ["evil.example", "localhost.evil.example:9856", "127.0.0.1.evil.example"])
+@pytest.mark.parametrize(
+    "host",
+    [
+        "evil.example",
+        "evil.example]",
+        "[::1].evil.example",
+        "localhost:x",
+        "localhost.evil.example:9856",
+        "127.0.0.1.evil.example",
+    ],
+)
 async def test_other_host_names_are_refused(port: int, host: str) -> None:
     assert " 421 " in (await http(port, get("/metrics", host)))[0]
 
@@ -82,6 +93,34 @@ async def test_answers_carry_security_headers(port: int) -> None:
         head, _ = await http(port, get(path))
         for name in ("Content-Security-Policy", "X-Content-Type-Options", "X-Frame-Options", "Cache-Control"):
             assert name in head
+
+
+@pytest.mark.parametrize("request_text", [get("/nope"), get("/healthz", "evil.example"), get("/healthz", method="PUT")])
+async def test_a_connection_is_over_after_its_answer(port: int, request_text: str) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(request_text.replace("Connection: close", "Connection: keep-alive").encode())
+    async with asyncio.timeout(5):
+        assert b"HTTP/1.1 4" in await reader.read()
+    writer.close()
+    await writer.wait_closed()
+
+
+async def test_bytes_that_are_no_request_make_one_line_of_log(port: int, caplog: pytest.LogCaptureFixture) -> None:
+    for _ in range(3):
+        await http(port, "GET /healthz HTTP/1.1\r\nHost: localhost\r\nbad header\r\n\r\n")
+    lines = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert [line.levelname for line in lines] == ["WARNING"]
+    assert lines[0].exc_info is None
+
+
+async def test_what_a_client_expects_is_never_mind(port: int, caplog: pytest.LogCaptureFixture) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nExpect: \xd800-continue\r\n\r\n")
+    async with asyncio.timeout(5):
+        assert b"HTTP/1.1 200 OK" in await reader.read()
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+    writer.close()
+    await writer.wait_closed()
 
 
 def test_a_port_that_is_taken_is_told() -> None:

@@ -82,3 +82,8 @@ async def test_when_more_comes_than_can_be_read_a_few_stand_for_all() -> None:
     assert 'slurmjcd_jobs_completed_total{partition="batch",state="completed"} 10000.0' in text
     assert 'slurmjcd_jobs_completed_total{partition="batch",state="failed"} 10000.0' in text
     assert 'slurmjcd_job_wait_seconds_count{partition="batch"} 20000.0' in text
+
+
+async def test_states_that_no_record_may_have_are_left_out() -> None:
+    text = await read(*(job(number, state=state) for number, state in enumerate((256, -1, 2**63, float("inf")), 1)))
+    assert "jobs_completed_total{" not in text

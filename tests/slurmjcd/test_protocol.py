@@ -87,6 +87,8 @@ def test_any_bytes_end_in_requests_or_an_error_but_never_in_an_exception(data: b
         (b"*1\r\n$1\r\nabc", "ERR", "a bulk string must end with CR LF"),
         (b"*1\r\n$\r\n", "ERR", "a length must be a decimal number"),
         (b"*1\r\n$+1\r\na\r\n", "ERR", "a length must be a decimal number"),
+        (b"*01\r\n$1\r\na\r\n", "ERR", "a length must not begin with 0"),
+        (b"*1\r\n$01\r\na\r\n", "ERR", "a length must not begin with 0"),
     ],
 )
 def test_parser_refuses_a_broken_frame(data: bytes, code: str, text: str) -> None:

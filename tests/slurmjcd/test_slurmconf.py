@@ -44,3 +44,9 @@ def test_a_slurm_conf_that_cant_be_read_means_private(tmp_path: Path, text: str 
     if text is not None:
         (tmp_path / "slurm.conf").write_text(text)
     assert private_jobs(tmp_path / "slurm.conf")
+
+
+def test_a_nul_byte_in_the_name_of_an_included_file_means_private(tmp_path: Path) -> None:
+    path = tmp_path / "slurm.conf"
+    path.write_text("PrivateData=none\ninclude more\0.conf\n")
+    assert private_jobs(path)

@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: MIT
+"""Bytes at the HTTP port: one request and one answer, of a known kind, to our own names for this host only.
+
+The first byte says how the bytes are cut. Server, parser and handlers are the daemon's, the connection has no socket.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from typing import Any, Final
+
+from aiohttp import web
+
+from slurmjcd.health import HealthServer
+from slurmjcd.metrics import Metrics
+from tests.fuzz.inprocess import Complaints, Wire, pieces
+
+LOOP: Final = asyncio.new_event_loop()
+STATUSES: Final = {200, 400, 404, 405, 413, 417, 421, 503}
+HEADERS: Final = (b"X-Content-Type-Options: nosniff", b"Content-Security-Policy: default-src 'none'")
+HEAD: Final = re.compile(rb"HTTP/\d\.\d (\d{3}) [ -~]*\r\n(?:[!-9;-~]+: [ -~]*\r\n)*\r\n")
+LOCAL: Final = re.compile(rb"(?i)(localhost|127\.0\.0\.1|\[::1\]|::1)?(:\d*)?")
+_ROUNDS: Final = 30  # of the loop, in which a whole request is answered
+
+
+async def readiness() -> dict[str, Any]:
+    return {"ready": True, "status": "ok", "components": {}}
+
+
+def _server() -> web.Server[web.BaseRequest]:
+    async def make() -> web.Server[web.BaseRequest]:
+        runner = HealthServer(Metrics(), readiness, lambda: None).runner()
+        await runner.setup()
+        assert runner.server is not None
+        return runner.server
+
+    return LOOP.run_until_complete(make())
+
+
+SERVER: Final = _server()
+
+
+async def talk(parts: list[bytes]) -> tuple[bytes, bool]:
+    """What one connection gets, and whether it was closed then."""
+    connection, wire = SERVER(), Wire()
+    connection.connection_made(wire)
+    for part in parts:
+        if not wire.is_closing():
+            connection.data_received(part)
+    for _ in range(_ROUNDS):
+        await asyncio.sleep(0)
+        if wire.is_closing():
+            break
+    closed = wire.is_closing()
+    connection.connection_lost(None)
+    await asyncio.sleep(0)
+    return bytes(wire.out), closed
+
+
+def check(stream: bytes, out: bytes) -> None:
+    head = HEAD.match(out)
+    assert head, out[:200]
+    status, rest = int(head[1]), out[head.end() :]
+    assert status in STATUSES, status
+    length = re.search(rb"Content-Length: (\d+)\r\n", head[0])
+    assert length, "an answer without its length"
+    assert len(rest) == int(length[1]) or (not rest and stream.lstrip()[:4].upper() == b"HEAD"), "more than one answer"
+    if status not in (400, 413):
+        assert all(header in head[0] for header in HEADERS)
+    if status == 200:
+        hosts = re.findall(rb"(?im)^host[ \t]*:[ \t]*([^\r\n]*?)[ \t]*\r?$", stream.split(b"\r\n\r\n")[0])
+        assert all(LOCAL.fullmatch(host) for host in hosts), hosts
+
+
+def one_input(data: bytes) -> None:
+    seed, stream = data[0] if data else 0, data[1:]
+    with Complaints() as complaints:
+        out, closed = LOOP.run_until_complete(talk(pieces(stream, seed)))
+    assert not complaints.lines, complaints.lines
+    if out and not out.startswith(b"HTTP/1.1 100 "):
+        assert closed, "the connection goes on after its answer"
+        check(stream, out)
