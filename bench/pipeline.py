@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import statistics
 import subprocess
 import time
@@ -14,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
-from bench.store import PREFIX, Client
+from bench.store import PREFIX, Client, info_number
 from tests.harness.paths import CMAKE_BUILD, PLUGIN
 
 DRIVER: Final = CMAKE_BUILD / "bench" / "driver"
@@ -173,11 +172,8 @@ def file_bytes(directory: Path, pattern: str) -> list[int]:
 
 def net_bytes(client: Client) -> tuple[int, int]:
     """What Redis has received and sent on all its connections so far."""
-    text = client.ask("INFO", "stats").decode()
-    received, sent = (re.search(rf"total_net_{way}_bytes:(\d+)", text) for way in ("input", "output"))
-    if received is None or sent is None:
-        raise RuntimeError("INFO names no bytes received and sent")
-    return int(received[1]), int(sent[1])
+    received, sent = (info_number(client, "stats", f"total_net_{way}_bytes") for way in ("input", "output"))
+    return int(received), int(sent)
 
 
 def quantile(values: list[float], q: float) -> float:

@@ -173,8 +173,15 @@ def load(server: RedisServer, jobs: int, form: str, late: int = 0) -> tuple[floa
     return seconds
 
 
+def info_number(client: Client, section: str, name: str) -> float:
+    found = re.search(rf"^{name}:(\d+)", client.ask("INFO", section).decode(), re.MULTILINE)
+    if found is None:
+        raise RuntimeError(f"INFO {section} has no {name}")
+    return float(found[1])
+
+
 def used_memory(client: Client) -> int:
-    return int(re.search(rb"used_memory:(\d+)", client.ask("INFO", "memory"))[1])  # type: ignore[index]
+    return int(info_number(client, "memory", "used_memory"))
 
 
 def median_ms(client: Client, *words: str) -> float:
@@ -251,6 +258,14 @@ def fetch_rate(client: Client, jobs: int) -> float:
     return rows / seconds
 
 
+def fork_ms(client: Client) -> float:
+    """How long Redis stands still when it begins to save in the background, as for each rewrite of its AOF."""
+    client.ask("BGSAVE")
+    while int(info_number(client, "persistence", "rdb_bgsave_in_progress")):
+        time.sleep(0.01)
+    return info_number(client, "stats", "latest_fork_usec") / 1000
+
+
 def save_and_load(directory: Path, server: RedisServer) -> dict[str, float]:
     """SAVE, its file's size, and the time a new server needs to read it, as its log says."""
     client = Client(server.socket)
@@ -270,13 +285,14 @@ def save_and_load(directory: Path, server: RedisServer) -> dict[str, float]:
 def measure_ours(directory: Path, jobs: int, late: int) -> dict[str, Any]:
     with running(directory) as server:
         client = Client(server.socket)
-        empty = used_memory(client)
+        empty, empty_rss = used_memory(client), info_number(client, "memory", "used_memory_rss")
         bystander = Bystander(server)
         time.sleep(IDLE_S)
         result: dict[str, Any] = {"ping_idle_ms": bystander.since()["block_ms"]}
         load(server, jobs, "put")
         seen = {"put": bystander.since()}
         result["bytes_per_job"] = (used_memory(client) - empty) / jobs
+        result["rss_bytes_per_job"] = (info_number(client, "memory", "used_memory_rss") - empty_rss) / jobs
         result["match_ms"] = {
             name: median_ms(client, "SLURMJC.MATCH", PREFIX, "bench", *criteria) for name, criteria in QUESTIONS.items()
         }
@@ -298,6 +314,7 @@ def measure_ours(directory: Path, jobs: int, late: int) -> dict[str, Any]:
         result["info_ms"] = median_ms(client, "SLURMJC.INFO", PREFIX)
         seen["info"] = bystander.since()
         bystander.stop()
+        result["fork_ms"] = fork_ms(client)
         result.update(save_and_load(directory, server))
         client = Client(server.socket)
         bystander = Bystander(server)
