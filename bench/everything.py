@@ -31,6 +31,7 @@ PLAN: Final[dict[str, list[str]]] = {
     "squeue": ["squeue", "--rounds", "1"],
     "store": ["store", "--jobs", "1000000"],
     "ingest": ["ingest", "--seconds", "20", "--rounds", "2"],
+    "steady": ["steady", "--seconds", "3"],
     "drain": ["drain", "--rounds", "2"],
     "start": ["start", "--rounds", "5"],
     "query": ["query"],
@@ -92,6 +93,11 @@ TARGETS: Final[dict[str, dict[str, Target]]] = {
 
 # Figures that nothing was promised of, and are shown all the same.
 SHOWN: Final[dict[str, tuple[str, ...]]] = {
+    "steady": tuple(
+        f"rate.{rate}.{key}"
+        for rate in (1_000, 10_000)
+        for key in ("daemon_cpu", "redis_cpu", "daemon_written_mib_per_s", "redis_written_mib_per_s")
+    ),
     "start": ("listening_ms", "ready_ms", "embedded_ready_ms", "spooled_listening_ms", "stop_ms"),
 }
 

@@ -39,7 +39,7 @@ class Caller:
     ) -> None:  # fmt: skip
         state = directory / "state"
         state.mkdir(parents=True)
-        self.called = 0
+        self.called = self._refused = 0
         self._log_path = directory / "driver.log"
         # killed with us also while it is stopped, which a SIGTERM would wait for
         with self._log_path.open("wb") as log:
@@ -66,12 +66,24 @@ class Caller:
         Raises:
             RuntimeError: a call was refused, or the driver is gone.
         """
-        answer = self._ask(f"call {jobs}")
-        words = answer.split()
-        if len(words) != 2 or words[1] != b"0":
-            tail = self._log_path.read_text(errors="replace").splitlines()[-3:]
-            raise RuntimeError(f"the hook's driver said {answer!r}, not '<calls> 0'; its log ends: {tail}")
+        if refused := self.try_call(jobs):
+            raise RuntimeError(f"the hook refused {refused} calls; the driver's log ends: {self._log_tail()}")
+
+    def try_call(self, jobs: int) -> int:
+        """The same; returns how many calls were refused.
+
+        Raises:
+            RuntimeError: the driver is gone.
+        """
+        words = self._ask(f"call {jobs}").split()
+        if len(words) != 2:
+            raise RuntimeError(f"the hook's driver is gone; its log ends: {self._log_tail()}")
+        refused, self._refused = int(words[1]) - self._refused, int(words[1])
         self.called = int(words[0])
+        return refused
+
+    def _log_tail(self) -> str:
+        return "\n".join(self._log_path.read_text(errors="replace").splitlines()[-3:])
 
     def times(self) -> dict[str, float]:
         """How long the calls since the last question took: calls, p50_us, p99_us, p999_us, max_us."""
