@@ -16,6 +16,7 @@ from tests.harness.rundir import ring_dir
 
 _HERE = Path(__file__).parent
 _LOG_LINES = 40
+_HANGS_S = 900  # a sweep starts programs a hundred times: only a test that hangs takes so long on any machine
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -23,6 +24,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    for item in items:
+        if _HERE in item.path.parents and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(_HANGS_S))
     if os.environ.get("SLURMJCD_FAULTS") == "all":
         return
     slow = [item for item in items if _HERE in item.path.parents and not item.get_closest_marker("faults_fast")]

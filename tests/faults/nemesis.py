@@ -18,6 +18,7 @@ import redis
 from tests.faults.proxy import ChaosProxy, Cut, End
 from tests.faults.shim import Kill, Op, Shim
 from tests.faults.world import World
+from tests.harness.daemon import accepts
 from tests.harness.process import Process
 from tests.harness.waiting import wait_until
 
@@ -36,6 +37,7 @@ class Nemesis:
     def __init__(self, world: World, shim: Shim, chance: random.Random) -> None:
         self.world, self.shim, self.chance = world, shim, chance
         self._asked_to_end = 0  # the process id of a daemon that was
+        self.asked_early = 0  # of one that was while it started: a signal may end Python before it knows of signals
 
     def begin(self, name: str) -> Undo:
         undo: Undo = getattr(self, name)()
@@ -77,6 +79,8 @@ class Nemesis:
 
     def term_daemon(self) -> Undo:
         self._asked_to_end = self.world.daemon.process.pid
+        if not accepts(self.world.daemon.health_socket):
+            self.asked_early = self._asked_to_end
         self.world.daemon.process.send(signal.SIGTERM)
         return _nothing
 
@@ -216,5 +220,6 @@ class Schedule:
     def _look_at_end(self, name: str, process: Process) -> None:
         """Whether a program ended because a fault wanted it to. A daemon that can't open its spool says so and ends."""
         spool = name == "daemon" and process.returncode == 1 and "spool" in process.log_tail(3)
-        if process.returncode not in _ENDED_WELL and not spool:
+        early = process.returncode == -signal.SIGTERM and process.pid == self.nemesis.asked_early
+        if process.returncode not in _ENDED_WELL and not spool and not early:
             self.surprises.append(f"{name} ended with {process.returncode}: {process.log_tail()}")

@@ -123,6 +123,20 @@ def test_daemon_upgraded_under_load(make_world: Callable[..., World]) -> None:
     world.check()
 
 
+def test_daemon_asked_to_end_while_it_starts(make_world: Callable[..., World]) -> None:
+    """SIGTERM after 0 to 900 ms of a start: before Python knows of signals it ends by it, later with status 0."""
+    world = make_world()
+    world.driver.start(4000, rate=1000)
+    for tenth in range(10):
+        assert world.daemon.stop() == 0
+        world.daemon.process.start()
+        hold(tenth / 10)
+        world.daemon.process.send(signal.SIGTERM)
+        assert world.daemon.process.wait() in (0, -signal.SIGTERM)
+        world.start_daemon()
+    world.check()
+
+
 @pytest.mark.parametrize("years", [10, -10])
 def test_wall_clock_jumps_by_years(make_world: Callable[..., World], rundir: Path, years: int) -> None:
     """Of slurmctld, daemon and Redis: no timer, no order and no retention of the spool hangs on it."""

@@ -381,7 +381,6 @@ HOSTILE = {
 }
 
 
-@pytest.mark.timeout(300)
 def test_replies_that_no_redis_gives_hold_the_spool(
     make_world: Callable[..., World], fake_store: FakeStore, rundir: Path
 ) -> None:

@@ -111,7 +111,7 @@ def test_spool_takes_nothing_while_the_disk_fails_and_goes_on_when_it_is_well(
             assert any("TRYAGAIN" in text for text in feeder.errors)
             assert daemon.get("/readyz")[0] == 503
             shim.heal()
-            feeder.wait_acked(timeout_s=10)
+            feeder.wait_acked(timeout_s=60)
             wait_until(lambda: daemon.get("/readyz")[0] == 200, what="/readyz to be 200 again")
             check(daemon, feeder)
     assert daemon.process.running
@@ -135,7 +135,7 @@ def test_daemon_killed_at_any_call_keeps_what_it_acknowledged(
             wait_until(
                 lambda before=before: shim.hits(op) > before or feeder.acked >= feeder.wanted,
                 what="the daemon to be killed or to have taken all",
-                timeout_s=10,
+                timeout_s=60,
             )
             killed = shim.hits(op) > before
             shim.heal()

@@ -126,7 +126,6 @@ def site(
     return Site(redis, daemon, other, cluster, rundir)
 
 
-@pytest.mark.timeout(300)
 def test_takeover_by_command_keeps_each_job_once(site: Site) -> None:
     """What the primary's host still has to deliver comes from there or, spilled, from the backup's host."""
     ids = site.run_jobs(3)
@@ -151,7 +150,6 @@ def saved(cluster: SlurmCluster) -> float:
     return path.stat().st_mtime if path.exists() else 0.0
 
 
-@pytest.mark.timeout(300)
 def test_takeover_after_the_primary_was_killed_keeps_each_job_once(site: Site) -> None:
     """Ended before, running at, and ended after the death of the primary, whose host delivers when it is back."""
     cluster = site.cluster

@@ -122,7 +122,7 @@ class World:
         """How many promised records are not in Redis yet, by count alone."""
         return max(0, self.driver.calls - allowed - self.stored_count())
 
-    def drain(self, *, allowed: int = 0, timeout_s: float = 60.0) -> None:
+    def drain(self, *, allowed: int = 0, timeout_s: float = 180.0) -> None:
         """Everything runs and every call is made: one fresh record passes, then all that was promised is there.
 
         Args:
@@ -132,7 +132,7 @@ class World:
             if run.running:
                 self.driver.report(run)
         fresh = self.driver.start(1)
-        wait_until(self.driver.promised_last, what="the fresh record's call", timeout_s=20)
+        wait_until(self.driver.promised_last, what="the fresh record's call", timeout_s=60)
         wait_until(
             # the count is quick; records whose call was killed before it was logged make it too large by a few
             lambda: not fresh.running or (not self.missing(allowed=allowed) and len(self.verdict().lost) <= allowed),
@@ -161,7 +161,7 @@ class World:
         verdict.lost = sorted(promised.keys() - seen.keys())
         return verdict
 
-    def check(self, *, timeout_s: float = 60.0) -> None:
+    def check(self, *, timeout_s: float = 180.0) -> None:
         """Heal, drain, compare, and pass one fresh record: nothing lost, nothing twice, nothing changed.
 
         Against the calls of the hook, twice: what FETCH returns, with the sum of each record, and what sacct -c lists.
