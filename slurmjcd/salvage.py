@@ -64,7 +64,7 @@ def _ask_tree(old: sqlite3.Connection, found: _Found) -> None:
     for order in ("ASC", "DESC"):
         with contextlib.suppress(sqlite3.Error):
             for first, count, crc, frames in old.execute(
-                f"SELECT first, count, crc, frames FROM batch ORDER BY first {order}"  # noqa: S608
+                f"SELECT first, count, crc, frames FROM batch ORDER BY first {order}"  # noqa: S608 (our own words)
             ):
                 if not isinstance(first, int) or not isinstance(count, int):
                     continue
@@ -84,7 +84,7 @@ def _ask_tables(old: sqlite3.Connection, found: _Found) -> None:
     for table, columns in (("source", 6), ("quarantine", 5)):
         rows = found.rows[table] = []
         with contextlib.suppress(sqlite3.Error):
-            for row in old.execute(f"SELECT * FROM {table}"):  # noqa: S608
+            for row in old.execute(f"SELECT * FROM {table}"):  # noqa: S608 (our own words)
                 if len(row) == columns:
                     rows.append(row)
     meta = found.meta
@@ -113,7 +113,7 @@ def _write(found: _Found, database: sqlite3.Connection) -> Salvaged:
         for row in rows:
             slots = ",".join("?" * len(row))
             with contextlib.suppress(sqlite3.IntegrityError):  # damaged, and yet readable
-                database.execute(f"INSERT OR REPLACE INTO {table} VALUES ({slots})", row)  # noqa: S608
+                database.execute(f"INSERT OR REPLACE INTO {table} VALUES ({slots})", row)  # noqa: S608 (our own words)
     end = saved = batches = 0  # end: highest number that was copied
     for first in sorted(found.batches):
         count, frames = found.batches[first]
