@@ -220,6 +220,21 @@ async def test_a_full_spool_is_told_and_heals(ingest: Intake) -> None:
     assert await wire.put(number, job(number)) == 1
 
 
+@pytest.mark.parametrize("ingest", [{"max_bytes": 16384}], indirect=True)
+async def test_a_small_spool_takes_of_many_requests_those_that_fit(ingest: Intake) -> None:
+    """Committed all together they would never fit."""
+    wire = await ingest.connect()
+    numbers = range(1, 2 * 16384 // len(job(1)))
+    for number in numbers:
+        wire.send("SLURMJC.PUT", "SPOOL", "ring", number, "RECORDS", job(number))
+    replies = [await wire.reply() for _ in numbers]
+    taken = replies.count(1)
+    assert replies[:taken] == [1] * taken
+    assert 16384 // 2 < ingest.spool.state.bytes <= 16384
+    assert text(replies[-1]).startswith("TRYAGAIN the spool has reached spool.max_bytes (16384)")
+    assert await ingest.stored() == [job(number) for number in numbers[:taken]]
+
+
 async def test_ring_counters_are_kept(ingest: Intake) -> None:
     wire = await ingest.connect()
     assert (
