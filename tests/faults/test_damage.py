@@ -87,7 +87,7 @@ def test_a_damaged_ring_loses_what_was_touched_and_counts_it(
 COPIES = {"identity": 0, "head 0": 512, "head 1": 552, "tail 0": 1024, "tail 1": 1096}
 
 
-@pytest.mark.parametrize("copy", [pytest.param("identity", marks=pytest.mark.faults_fast), *list(COPIES)[1:]])
+@pytest.mark.parametrize("copy", list(COPIES))
 def test_a_ring_with_a_damaged_header_is_read_all_the_same(make_world: Callable[..., World], copy: str) -> None:
     """Each end of the ring and its identity is there twice: one damaged copy takes nothing away."""
     world = make_world()

@@ -25,7 +25,6 @@ def counters(world: World) -> dict[str, int]:
     return dict(zip(("attempted", "dropped", "spilled", "watermark"), map(int, row), strict=True))
 
 
-@pytest.mark.faults_fast
 def test_daemon_away_for_longer_than_the_ring_spills_to_state_save_location(make_world: Callable[..., World]) -> None:
     world = make_world(params="ring_mib=1")
     world.daemon.stop()
