@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -40,11 +40,20 @@ def connected(world: World) -> Iterator[socket.socket]:
 
 
 def everything(link: socket.socket) -> bytes:
-    """What comes until the daemon closes."""
+    """What comes until the daemon closes, with a reset if it left something unread."""
     data = b""
-    while part := link.recv(65536):
-        data += part
+    with suppress(ConnectionResetError):
+        while part := link.recv(65536):
+            data += part
     return data
+
+
+def send(link: socket.socket, data: bytes, step: int) -> None:
+    """In pieces, and no more behind them; the daemon may have heard enough before the last one."""
+    with suppress(OSError):
+        for at in range(0, len(data), step):
+            link.sendall(data[at : at + step])
+        link.shutdown(socket.SHUT_WR)
 
 
 def served(world: World, source: str, first_job: int) -> None:
@@ -53,7 +62,7 @@ def served(world: World, source: str, first_job: int) -> None:
     with Feeder(world.daemon.ingest_socket, source, first_job=first_job) as feeder:
         feeder.feed(5)
         feeder.wait_acked()
-    wait_until(lambda: world.stored_count() == before + 5, what="five records more")
+    wait_until(lambda: world.stored_count() >= before + 5, what="five records more")
 
 
 JOB = jobs.encoded(1)
@@ -91,9 +100,7 @@ def test_frames_that_no_plugin_sends(make_world: Callable[..., World]) -> None:
         for step in (len(sent), 1) if len(sent) < 2000 else (len(sent),):
             with connected(world) as link:
                 link.sendall(HELLO)
-                for at in range(0, len(sent), step):
-                    link.sendall(sent[at : at + step])
-                link.shutdown(socket.SHUT_WR)
+                send(link, sent, step)
                 assert last_answer(everything(link)).startswith(answer), name
         served(world, f"good-{number}.1", 1000 * number)
     assert world.daemon.process.running
