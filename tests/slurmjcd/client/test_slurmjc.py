@@ -10,39 +10,16 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.harness import Daemon, RedisServer, run_dir
+from tests.harness import Daemon, RedisServer
 from tests.harness.paths import ROOT, program
-from tests.slurmjcd.jobs import job
+from tests.slurmjcd.client.site import Site, run, serving
 
 NOW = int(time.time())
-
-
-@dataclass
-class Site:
-    """A daemon with jobs behind it."""
-
-    daemon: Daemon
-
-    def run(self, *args: str, **env: str) -> subprocess.CompletedProcess[str]:
-        return run(*args, SLURMJC_SOCKET=str(self.daemon.query_socket), **env)
-
-    def ids(self, *args: str) -> list[str]:
-        done = self.run("jobs", *args, "-nP", "-o", "jobid")
-        assert done.returncode == 0, done.stderr
-        return done.stdout.split()
-
-
-def run(*args: str, **env: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [program("slurmjc"), *args], capture_output=True, text=True, timeout=60, check=False,
-        env={**os.environ, "TZ": "UTC", **env}, errors="surrogateescape",
-    )  # fmt: skip
 
 
 JOBS: list[dict[str, Any]] = [
@@ -98,23 +75,8 @@ JOBS: list[dict[str, Any]] = [
 
 @pytest.fixture(scope="module")
 def site() -> Iterator[Site]:
-    with run_dir() as path:
-        redis = RedisServer(path / "redis")
-        redis.start()
-        daemon = Daemon(path / "jc", redis_address=redis.address)
-        try:
-            daemon.start()
-            with redis.client() as client:
-                client.execute_command("SLURMJC.PUT", "job", "RECORDS", *[job(**made(**fields)) for fields in JOBS])
-            yield Site(daemon)
-        finally:
-            daemon.stop()
-            redis.stop()
-
-
-def made(**fields: Any) -> dict[str, Any]:
-    end = fields["end"]
-    return {"submit": end - 100, "eligible": end - 100, "start": end - 60} | fields
+    with serving(JOBS) as serving_site:
+        yield serving_site
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.harness import Daemon, RedisServer, run_dir
-from tests.slurmjcd.client.test_slurmjc import Site, made
-from tests.slurmjcd.jobs import job
+from tests.slurmjcd.client.site import Site, serving
 
 NOW = int(time.time())
 JOBS: list[dict[str, Any]] = [
@@ -36,18 +34,8 @@ JOBS: list[dict[str, Any]] = [
 
 @pytest.fixture(scope="module")
 def site() -> Iterator[Site]:
-    with run_dir() as path:
-        redis = RedisServer(path / "redis")
-        redis.start()
-        daemon = Daemon(path / "jc", redis_address=redis.address)
-        try:
-            daemon.start()
-            with redis.client() as client:
-                client.execute_command("SLURMJC.PUT", "job", "RECORDS", *[job(**made(**fields)) for fields in JOBS])
-            yield Site(daemon)
-        finally:
-            daemon.stop()
-            redis.stop()
+    with serving(JOBS) as serving_site:
+        yield serving_site
 
 
 @pytest.mark.parametrize(
