@@ -152,12 +152,13 @@ def _mend_counts(database: sqlite3.Connection) -> None:
     A damaged count would let records of its batch be passed over as if they had never been. Numbers that were skipped
     look the same and are left as they are.
     """
+    # without the frames, which sorting would copy: all of the spool
     suspects = database.execute(
-        "SELECT first, count, crc, frames FROM"
-        " (SELECT *, lead(first) OVER (ORDER BY first) AS following FROM batch)"
+        "SELECT first, count FROM (SELECT first, count, lead(first) OVER (ORDER BY first) AS following FROM batch)"
         " WHERE following IS NULL OR first + count != following"
     ).fetchall()
-    for first, count, crc, frames in suspects:
+    for first, count in suspects:
+        crc, frames = database.execute("SELECT crc, frames FROM batch WHERE first = ?", (first,)).fetchone()
         if zlib.crc32(frames) == crc and (records := len(protocol.frame_bounds(frames))) != count:
             log.error("spool: batch %d says %d records and has %d, counted again", first, count, records)
             database.execute("UPDATE batch SET count = ? WHERE first = ?", (records, first))
