@@ -83,8 +83,6 @@ def _refuse_contradictions(options: dict[str, Any]) -> None:
         raise click.UsageError("--delimiter needs -p or -P")
     if options["delimiter"] == "":
         raise click.UsageError("--delimiter must not be empty")
-    if options["associations"] is not None:
-        raise click.UsageError("only slurmdbd has associations: -A, -u, -W and -r select without it")
     if options["strict"] and not options["jobs"]:
         raise click.UsageError("--strict needs -j")
 

@@ -63,8 +63,6 @@ def report(connect: Any, /, by: tuple[str, ...], **options: Any) -> None:
         raise click.UsageError(f"a report is by one or two fields, not by {len(fields)}")
     if options["as_csv"] and options["as_json"]:
         raise click.UsageError("--csv and --json exclude each other")
-    if options["associations"] is not None:
-        raise click.UsageError("only slurmdbd has associations: -A, -u, -W and -r select without it")
     selection = select(options)
     connection: Connection = connect()
     groups = _ask(connection, fields, selection)

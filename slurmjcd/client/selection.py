@@ -33,7 +33,13 @@ class Selection:
 
 
 def select(options: dict[str, Any]) -> Selection:
-    """The selection that the command line asks for."""
+    """The selection that the command line asks for.
+
+    Raises:
+        click.UsageError: a flag's value makes no sense, or only slurmdbd could answer it.
+    """
+    if options["associations"] is not None:
+        raise click.UsageError("only slurmdbd has associations: -A, -u, -W and -r select without it")
     selection = Selection()
     add = selection.criteria
     _window(options, selection)

@@ -133,9 +133,11 @@ def _others(connection: Connection, job: columns.Job) -> Iterator[str]:
     states = ",".join(str(state_number(name)) for name in _DEATHS)
     criteria = [
         ("node", job["nodes"]), ("state", states), ("start", str(max(1, job["end"] - _AROUND_S))),
-        ("end", str(job["end"] + _AROUND_S)), ("cluster", job["cluster"] or ""),
+        ("end", str(job["end"] + _AROUND_S)),
     ]  # fmt: skip
-    found = [decode(record) for record in islice(connection.records(criteria[: 4 + bool(job["cluster"])]), _OTHERS)]
+    if job["cluster"]:
+        criteria.append(("cluster", job["cluster"]))
+    found = [decode(record) for record in islice(connection.records(criteria), _OTHERS)]
     died = [
         other for other in found
         if other["job_id"] != job["job_id"] and abs(other["end"] - job["end"]) <= _AROUND_S
