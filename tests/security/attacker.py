@@ -67,12 +67,16 @@ class Reader:
         return rest.decode("latin-1")
 
 
-def connect(path: str) -> socket.socket:
+def connect(path: str, timeout_s: int = 30) -> socket.socket:
     """As sacct and slurmjc do it: where the backlog is full the kernel has a queue for who waits."""
     sock = socket.socket(socket.AF_UNIX)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("@ll", 30, 0))
-    sock.connect(path)
-    sock.settimeout(30)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("@ll", timeout_s, 0))
+        sock.connect(path)
+    except OSError:
+        sock.close()
+        raise
+    sock.settimeout(timeout_s)
     return sock
 
 
@@ -114,60 +118,80 @@ def told(options: dict[str, Any]) -> bool:
     return bool(options.get("told")) and bool(select.select([0], [], [], 0)[0])
 
 
-def let_in(sock: socket.socket) -> bool:
-    """Whether nothing came yet, or an answer that is no refusal."""
-    sock.setblocking(False)
+def kept(sock: socket.socket) -> bool:
+    """Whether the other side, or its backlog, still has the connection: one that was refused or cut is closed there."""
+    poll = select.poll()
+    poll.register(sock, select.POLLRDHUP)
+    return not poll.poll(0)
+
+
+def knock(path: str, first: bytes, patience_s: float) -> socket.socket | str:
+    """One connection that sends `first` and is held, or in what words it was refused within the patience."""
     try:
-        return sock.recv(1, socket.MSG_PEEK) not in (b"", b"-")
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
+        sock = connect(path, 5)
+    except OSError as exc:
+        return type(exc).__name__
+    try:
+        sock.settimeout(patience_s)
+        refusal = sock.recv(200).decode("latin-1").strip()
+    except TimeoutError:
+        with suppress(OSError):
+            sock.sendall(first)
+        return sock
+    except OSError as exc:
+        refusal = type(exc).__name__
+    sock.close()
+    return refusal
+
+
+def answered(sock: socket.socket) -> bool:
+    """Whether anything came that was not read: no connection in the backlog has that."""
+    return bool(select.select([sock], [], [], 0)[0])
 
 
 def flood(path: str, options: dict[str, Any]) -> dict[str, Any]:
-    """Open connections as fast as they go, keep those that are let in, start over with those that aren't."""
+    """Open connections as fast as they go and keep those that are let in.
+
+    With the option "hold" they are kept to the end, when those with an answer are counted, and with "told" too the
+    place of each that was cut is fought for.
+    """
     _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     until = time.monotonic() + options["seconds"]
     first = b"".join(command(*words) for words in options.get("send", []))
     held: list[socket.socket] = []
-    tried = refused = 0
-    texts: set[str] = set()
-    while time.monotonic() < until and tried < options["connections"]:
-        sock = socket.socket(socket.AF_UNIX)
-        sock.settimeout(5)
+    tried = 0
+    refusals: list[str] = []
+
+    def attempt() -> None:
+        nonlocal tried
         tried += 1
-        try:
-            sock.connect(path)
-            sock.settimeout(0.001 if len(held) < 64 else 0.05)
-            data = sock.recv(200)
-            refused += 1
-            texts.add(data.decode("latin-1").strip())
-            sock.close()
-        except TimeoutError:
-            with suppress(OSError):
-                sock.sendall(first)
-            held.append(sock)
-        except OSError as exc:
-            refused += 1
-            texts.add(type(exc).__name__)
-            sock.close()
+        found = knock(path, first, 0.001 if len(held) < 64 else 0.05)
+        if isinstance(found, str):
+            refusals.append(found)
+        else:
+            held.append(found)
+
+    while time.monotonic() < until and tried < options["connections"]:
+        attempt()
     if options.get("hold"):
         time.sleep(1)
-        held = [sock for sock in held if let_in(sock)]
+        held = [sock for sock in held if kept(sock)]
     while options.get("hold") and time.monotonic() < until and not told(options):
+        if options.get("told"):
+            attempt()
         time.sleep(0.05)
-        if options.get("drip"):
-            for sock in held:
-                with suppress(OSError):
+        held = [sock for sock in held if kept(sock)]
+        for sock in held:
+            with suppress(OSError):
+                sock.setblocking(False)
+                if options.get("drip"):
                     sock.send(b"*")
-        if options.get("sip"):
-            for sock in held:
-                with suppress(OSError):
-                    sock.setblocking(False)
+                if options.get("sip"):
                     sock.recv(1)
-    return {"tried": tried, "refused": refused, "held": len(held), "texts": sorted(texts)[:5]}
+    if options.get("hold"):
+        held = [sock for sock in held if answered(sock) and kept(sock)]
+    return {"tried": tried, "refused": len(refusals), "held": len(held), "texts": sorted(set(refusals))[:5]}
 
 
 def bad(path: str, options: dict[str, Any]) -> dict[str, Any]:

@@ -275,8 +275,8 @@ def test_under_siege_records_are_taken_and_questions_answered(target: Target, st
     for attack in attacks:
         stopper.callback(attack.stop)
     with Probe(daemon.ingest_socket) as probe:
-        wait_until(lambda: _connections(daemon) >= 400, what="a crowd", timeout_s=30)
-        wait_until(lambda: _answered(target), what="an answer to somebody else", timeout_s=30)
+        wait_until(lambda: _connections(daemon) >= 400, what="a crowd", timeout_s=60)
+        wait_until(lambda: _answered(target), what="an answer to somebody else", timeout_s=60)
         results = [attack.result() for attack in attacks]
     floods = results[:30]
     assert sum(found["tried"] for found in floods) >= 9000
