@@ -10,7 +10,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -77,6 +77,11 @@ class Committer:
         intake = Intake(source, last, count, frames) if count else None
         # a repeat is answered behind what is waiting: its first copy may be there, not yet on disk
         self._enqueue(Item(answer, protocol.integer(count), intake=intake))
+
+    def put_next(self, source: str, records: Sequence[bytes], answer: Answer) -> None:
+        """Take records of a source that has no numbers of its own: they get the next ones."""
+        request = protocol.Request([], protocol.join_frames(records), len(records))
+        self.put(source, self._accepted.get(source, 0) + 1, request, answer)
 
     def ring(self, source: str, ring: Ring, answer: Answer) -> None:
         """Take a ring's counters."""

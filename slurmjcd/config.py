@@ -43,6 +43,14 @@ def _check_url(address: str) -> None:
         raise ValueError("address must be redis://host:port or rediss://host:port and nothing more")
 
 
+def _check_loopback(listen: str, alternative: str = "") -> None:
+    host, _, port = listen.rpartition(":")
+    if host.strip("[]") not in ("127.0.0.1", "::1", "localhost"):
+        raise ValueError(f"listen must be a loopback address{alternative}, not '{listen}'")
+    if not _PORT.fullmatch(port) or int(port) > _PORT_MAX:
+        raise ValueError(f"listen must end with a port from 0 to 65535, not '{port}'")
+
+
 def _octal(value: Any) -> Any:
     if isinstance(value, str):
         try:
@@ -203,11 +211,21 @@ class HealthSection(Section):
         if self.listen.startswith("unix:/"):
             _socket_path(Path(self.listen.removeprefix("unix:")))
         elif self.listen:
-            host, _, port = self.listen.rpartition(":")
-            if host.strip("[]") not in ("127.0.0.1", "::1", "localhost"):
-                raise ValueError(f"listen must be a loopback address or unix:/path, not '{self.listen}'")
-            if not _PORT.fullmatch(port) or int(port) > _PORT_MAX:
-                raise ValueError(f"listen must end with a port from 0 to 65535, not '{port}'")
+            _check_loopback(self.listen, " or unix:/path")
+        return self
+
+
+class IntakeSection(Section):
+    """Where Slurm's own jobcomp/elasticsearch may post jobs, for sites without our plugin."""
+
+    listen: str = Field("", description="loopback host:port for JobCompLoc=http://host:port/intake/<cluster>; '': none")
+    token_file: OptionalPath = Field(None, description="file (mode 0600) with what must follow /intake/<cluster>/")
+    body_bytes: int = Field(8 * MIB, ge=64 * 1024, le=64 * MIB, description="one job's document, at most")
+
+    @model_validator(mode="after")
+    def _listen_is_local(self) -> IntakeSection:
+        if self.listen:
+            _check_loopback(self.listen)
         return self
 
 
@@ -222,11 +240,14 @@ class Config(Section):
     embedded: EmbeddedSection = EmbeddedSection()
     access: AccessSection = AccessSection()
     health: HealthSection = HealthSection()
+    intake: IntakeSection = IntakeSection()
 
     @model_validator(mode="after")
     def _fits_together(self) -> Config:
         if "ingest" not in self.daemon.roles and not self.redis.address:
             raise ValueError("redis.address must be set when daemon.roles has no 'ingest': there is no Redis to ask")
+        if "ingest" not in self.daemon.roles and self.intake.listen:
+            raise ValueError("intake.listen must be '' when daemon.roles has no 'ingest': jobs go to its spool")
         for name, path in (("ingest.socket", self.ingest_socket), ("query.socket", self.query_socket)):
             try:
                 _socket_path(path)

@@ -22,6 +22,7 @@ from slurmjcd.embedded import EmbeddedRedis
 from slurmjcd.errors import ConfigError, SlurmjcdError, SpoolError, StoreError
 from slurmjcd.health import HealthServer, tcp_socket
 from slurmjcd.ingest import IngestServer
+from slurmjcd.intake.server import IntakeServer, read_token
 from slurmjcd.listener import Listener, descriptors
 from slurmjcd.lookups import Lookups
 from slurmjcd.metrics import Metrics
@@ -56,6 +57,7 @@ class Daemon:
         self.shipper: Shipper | None = None
         self.committer: Committer | None = None
         self.ingest: IngestServer | None = None
+        self.intake: IntakeServer | None = None
         self.query: QueryServer | None = None
         self.embedded: EmbeddedRedis | None = None
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -105,6 +107,8 @@ class Daemon:
             self.embedded.prepare()
         if "ingest" in config.daemon.roles:
             await self._start_ingest()
+            if config.intake.listen:
+                await self._start_intake()
         if "query" in config.daemon.roles:
             await self._start_query()
         if config.health.listen:
@@ -146,6 +150,18 @@ class Daemon:
         self._spawn("shipper", self.shipper.run())
         self._spawn("trim", self._trim(self.spool))
         await self._serve("ingest", self.ingest.connection, listener)
+
+    async def _start_intake(self) -> None:
+        config = self.config
+        assert self.committer is not None  # ingest has been started
+        self.intake = IntakeServer(
+            self.committer,
+            allowed_uids=frozenset({0, slurm_uid(config)}),
+            token=read_token(config.intake.token_file) if config.intake.token_file else None,
+            body_bytes=config.intake.body_bytes,
+        )
+        sock = self._passed.pop("intake", None) or tcp_socket(config.intake.listen, "intake.listen")
+        await self.intake.start(sock)
 
     async def _start_query(self) -> None:
         listener = self._listener("query", self.config.query_socket, self.config.query.mode)
@@ -303,6 +319,8 @@ class Daemon:
     async def _drain_work(self) -> None:
         for server in self._servers.values():
             server.close()
+        if self.intake is not None:
+            self.intake.stop()
         if self.ingest is not None and self.committer is not None:
             self.ingest.close()
             self.committer.close()
@@ -325,6 +343,8 @@ class Daemon:
         with contextlib.suppress(StoreError):
             await self.store.close()
         await self._health.close()
+        if self.intake is not None:
+            await self.intake.close()
         if self.spool is not None:
             await self.spool.close()
         if embedded is not None:

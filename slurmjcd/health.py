@@ -54,7 +54,7 @@ class HealthServer:
         """
         logger = logging.Logger(f"{__name__}.http")  # of its own, so that its filter goes with it
         logger.parent = log
-        logger.addFilter(_BadRequests())
+        logger.addFilter(QuietBadRequests("health"))
         server = web.Server(
             self._answer, logger=logger, access_log=None, lingering_time=0,
             max_line_size=_LINE_MAX, max_field_size=_LINE_MAX, max_headers=_HEADERS_MAX,
@@ -106,11 +106,12 @@ class HealthServer:
         return web.Response(body=generate_latest(self._metrics.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 
-class _BadRequests(logging.Filter):
+class QuietBadRequests(logging.Filter):
     """Makes one line a minute of what aiohttp has a traceback for each time: anybody on this host may send bytes."""
 
-    def __init__(self) -> None:
+    def __init__(self, endpoint: str) -> None:
         super().__init__()
+        self._endpoint = endpoint
         self._quiet = Quiet()
 
     def filter(self, record: logging.LogRecord) -> bool:
@@ -118,12 +119,13 @@ class _BadRequests(logging.Filter):
         if not isinstance(exc, HttpProcessingError):
             return True
         record.exc_info, record.levelno, record.levelname = None, logging.WARNING, "WARNING"
-        record.msg, record.args = "health: bytes that are no HTTP request: %s", (exc.message[:_SHOWN],)
+        record.msg = "%s: bytes that are no HTTP request: %s"
+        record.args = (self._endpoint, exc.message[:_SHOWN])
         return self._quiet.allows("request")
 
 
-def tcp_socket(listen: str) -> socket.socket:
-    """A listening socket for host:port.
+def tcp_socket(listen: str, setting: str = "health.listen") -> socket.socket:
+    """A listening socket for host:port; `setting` is where that was configured.
 
     Raises:
         ConfigError: it can't be had.
@@ -138,6 +140,6 @@ def tcp_socket(listen: str) -> socket.socket:
         sock.listen(64)
     except OSError as exc:
         sock.close()
-        raise ConfigError(f"health.listen: {listen} can't be bound: {exc.strerror}: choose another port") from exc
+        raise ConfigError(f"{setting}: {listen} can't be bound: {exc.strerror}: choose another port") from exc
     sock.setblocking(False)
     return sock

@@ -29,7 +29,7 @@ FINDINGS: Final = BUILD / "findings"
 # longer inputs than this bring nothing new
 LONGEST: Final = {
     "nodelist": 512, "criteria": 1024, "params": 512, "spill": 2048, "replies": 2048,
-    "config": 1024, "http": 2048, "intake": 2048, "question": 1024, "resp": 1024, "restrict": 512,
+    "config": 1024, "document": 2048, "http": 2048, "intake": 2048, "question": 1024, "resp": 1024, "restrict": 512,
 }  # fmt: skip
 IN_C: Final = frozenset(path.stem.removeprefix("fuzz_") for path in HERE.glob("fuzz_*.c"))
 IN_PYTHON: Final = frozenset(path.stem.removeprefix("fuzz_") for path in HERE.glob("fuzz_*.py"))

@@ -95,6 +95,12 @@ def test_addresses_are_taken(path: Path, address: str) -> None:
         ('[daemon]\nroles = ["ingst"]', "daemon.roles: should be 'ingest' or 'query'"),
         ('[daemon]\nroles = ["query"]', "redis.address must be set when daemon.roles has no 'ingest'"),
         ('[health]\nlisten = "0.0.0.0:9856"', "listen must be a loopback address or unix:/path, not '0.0.0.0:9856'"),
+        ('[intake]\nlisten = "0.0.0.0:9857"', "listen must be a loopback address, not '0.0.0.0:9857'"),
+        ('[intake]\nlisten = "unix:/run/x"', "listen must be a loopback address, not 'unix:/run/x'"),
+        (
+            '[daemon]\nroles = ["query"]\n[redis]\naddress = "unix:/x"\n[intake]\nlisten = "127.0.0.1:1"',
+            "intake.listen must be '' when daemon.roles has no 'ingest'",
+        ),
         ('[health]\nlisten = "127.0.0.1:99999"', "listen must end with a port from 0 to 65535, not '99999'"),
         ('[ingest]\nsocket = "/run/a"\n[query]\nsocket = "/run/a"', "ingest.socket and query.socket must differ"),
         ("[access]\nprivate_data = 3", "access.private_data: "),

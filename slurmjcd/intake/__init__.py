@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: MIT
+"""Records from sites without our plugin: what Slurm's own jobcomp/elasticsearch posts."""

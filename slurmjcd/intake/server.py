@@ -1,0 +1,199 @@
+# SPDX-License-Identifier: MIT
+"""The HTTP endpoint for Slurm's own jobcomp/elasticsearch: `POST /intake/<cluster>[/<token>]`, one job each.
+
+That plugin keeps a job until it is answered with 200 or 201 and brings it again every 30 s, so whatever is refused
+here is not lost. It opens a connection for each job and has no time limit. Who may post: root and SlurmUser, as the
+kernel says whose socket it is; with a token configured they must know that as well. JobCompLoc is readable by
+everyone who can read slurm.conf, so a token alone would be no secret.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import logging
+import re
+import socket
+from pathlib import Path
+from typing import Final
+
+from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
+
+from slurmjcd.backoff import Quiet
+from slurmjcd.checks import read_secret
+from slurmjcd.committer import Committer
+from slurmjcd.errors import ConfigError, ProtocolError
+from slurmjcd.health import QuietBadRequests
+from slurmjcd.intake.document import Document, read
+from slurmjcd.intake.loopback import peer_uid
+from slurmjcd.listener import Listener
+
+log = logging.getLogger(__name__)
+
+SOURCE: Final = "intake"  # under which the spool counts what comes this way
+_PATH: Final = re.compile(r"/intake/([A-Za-z0-9_.-]{1,64})(?:/([A-Za-z0-9_.~-]{1,256}))?", re.ASCII)
+_TOKEN: Final = re.compile(r"[A-Za-z0-9_.~-]{1,256}", re.ASCII)
+_CONNECTIONS: Final = 16
+_LIFE_S: Final = 60.0  # of a connection: one job, one answer
+_BODY_S: Final = 10.0  # until a body must have come whole
+_LINE_MAX: Final = 4096
+_HEADERS_MAX: Final = 32
+_BUSY: Final = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+_CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+class Refused(Exception):
+    """An answer that is not 201, with its status; the text is for whoever reads slurmctld's log."""
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+
+
+class IntakeServer:
+    """Takes documents, has them committed to the spool as records, and answers only then.
+
+    Args:
+        allowed_uids: who may post.
+        token: what the address must end with; None: nothing.
+        body_bytes: one document, at most.
+    """
+
+    def __init__(
+        self, committer: Committer, *, allowed_uids: frozenset[int], token: str | None, body_bytes: int
+    ) -> None:
+        self._committer, self._allowed_uids, self._token = committer, allowed_uids, token
+        self._body_bytes = body_bytes
+        self._quiet = Quiet()
+        self._stopping = False
+        self._runner: web.ServerRunner | None = None
+        self._listener: Listener | None = None
+
+    async def start(self, sock: socket.socket) -> None:
+        logger = logging.Logger(f"{__name__}.http")  # of its own, so that its filter goes with it
+        logger.parent = log
+        logger.addFilter(QuietBadRequests("intake"))
+        server = web.Server(
+            self._answer, logger=logger, access_log=None, lingering_time=0,
+            max_line_size=_LINE_MAX, max_field_size=_LINE_MAX, max_headers=_HEADERS_MAX,
+        )  # fmt: skip
+        self._runner = web.ServerRunner(server, handle_signals=False, shutdown_timeout=1)
+        await self._runner.setup()
+
+        def admit(_peer: object, opening: int) -> bytes | None:
+            return None if len(server.connections) + opening < _CONNECTIONS else _BUSY
+
+        self._listener = Listener("intake", sock, server, admit=admit, life_s=_LIFE_S)
+
+    def stop(self) -> None:
+        """Take nothing new; what waits for its commit is still answered."""
+        self._stopping = True
+        if self._listener is not None:
+            self._listener.close()
+
+    async def close(self) -> None:
+        self.stop()
+        if self._runner is not None:
+            await self._runner.cleanup()
+
+    async def _answer(self, request: web.BaseRequest) -> web.Response:
+        """The answer to any request, as the connection's last."""
+        try:
+            document = await self._take(request)
+        except Refused as refused:
+            response = _error(refused)
+        else:
+            result = {"result": "created" if document.record else "noop", "_id": str(document.job_id)}
+            response = web.json_response(result, status=201)
+        response.force_close()
+        return response
+
+    async def _take(self, request: web.BaseRequest) -> Document:
+        cluster = self._authorized(request)
+        body = await self._body(request)
+        try:
+            document = read(body, cluster)
+        except ProtocolError as exc:
+            self._warn("document", "a document of cluster %s is refused: %s", cluster, exc)
+            raise Refused(400, str(exc)) from exc
+        if document.record is not None:
+            await self._commit(document.record)
+        return document
+
+    def _authorized(self, request: web.BaseRequest) -> str:
+        """The cluster's name.
+
+        Raises:
+            Refused: the address is none of ours, or whoever asks may not post.
+        """
+        found = _PATH.fullmatch(request.path)
+        sock = request.transport.get_extra_info("socket") if request.transport else None
+        uid = peer_uid(sock) if sock is not None else None
+        if uid not in self._allowed_uids:
+            self._warn(f"uid {uid}", "refused a document of uid %s", "unknown" if uid is None else uid)
+            raise Refused(403, "only root and SlurmUser of this host may post jobs")
+        if found is None:
+            raise Refused(404, "jobs are posted to /intake/<cluster>: set JobCompLoc so")
+        if request.method != "POST":
+            raise Refused(405, "jobs are posted")
+        if self._token is not None and not hmac.compare_digest(self._token, found[2] or ""):
+            self._warn("token", "refused a document with a wrong token")
+            raise Refused(403, "the token in the address is wrong: JobCompLoc must end with /intake/<cluster>/<token>")
+        return found[1]
+
+    async def _body(self, request: web.BaseRequest) -> bytes:
+        if request.content_length is None or request.content_length > self._body_bytes:
+            size = "of unknown size" if request.content_length is None else f"of {request.content_length} bytes"
+            self._warn("size", "a document %s is refused, intake.body_bytes is %d", size, self._body_bytes)
+            raise Refused(413, f"a document may have {self._body_bytes} bytes, this one is {size}")
+        if request.headers.get("Expect", "").lower() == "100-continue" and request.transport is not None:
+            request.transport.write(_CONTINUE)
+        try:
+            async with asyncio.timeout(_BODY_S):
+                return await request.content.readexactly(request.content_length)
+        except (TimeoutError, asyncio.IncompleteReadError, HttpProcessingError, web.RequestPayloadError) as exc:
+            raise Refused(408, "the document did not come whole") from exc
+
+    async def _commit(self, record: bytes) -> None:
+        """Put one record into the spool.
+
+        Raises:
+            Refused: it is not there; the plugin brings it again.
+        """
+        if self._stopping:
+            raise Refused(503, "slurmjcd is stopping")
+        answered: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+
+        def answer(reply: bytes) -> None:
+            if not answered.done():  # whoever waited may be gone
+                answered.set_result(reply)
+
+        self._committer.put_next(SOURCE, [record], answer)
+        reply = await answered
+        if reply.startswith(b"-"):
+            raise Refused(503, reply[1:].decode().strip())
+
+    def _warn(self, kind: str, text: str, *args: object) -> None:
+        """One line a minute of each kind: anybody on this host may post."""
+        if self._quiet.allows(kind):
+            log.warning(f"intake: {text}", *args)
+
+
+def read_token(path: Path) -> str:
+    """The token in that file.
+
+    Raises:
+        ConfigError: it can't be read, or can't stand in an address.
+    """
+    token = read_secret("intake.token_file", path)
+    if not _TOKEN.fullmatch(token):
+        raise ConfigError(f"intake.token_file: {path} must hold 1 to 256 of A-Z a-z 0-9 _ . ~ - and nothing else")
+    return token
+
+
+def _error(refused: Refused) -> web.Response:
+    """As Elasticsearch puts it."""
+    return web.json_response(
+        {"error": {"type": "refused", "reason": str(refused)}, "status": refused.status}, status=refused.status
+    )

@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: MIT
+"""Whose socket is at the other end of a TCP connection."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import closing
+
+import pytest
+
+from slurmjcd.health import tcp_socket
+from slurmjcd.intake.loopback import peer_uid
+
+NOBODY = 65534
+PYTHON = "/usr/bin/python3"  # what anybody may run, as opposed to the environment of this tree
+
+
+@pytest.fixture(params=["127.0.0.1:0", "[::1]:0"])
+def listener(request: pytest.FixtureRequest) -> Iterator[socket.socket]:
+    with closing(tcp_socket(request.param, "test")) as sock:
+        sock.setblocking(True)
+        sock.settimeout(20)
+        yield sock
+
+
+def connect_as_nobody(listener: socket.socket, then: str) -> subprocess.Popen[bytes]:
+    address = listener.getsockname()[:2]
+    code = f"import socket, sys\ns = socket.create_connection({address!r})\n{then}"
+    return subprocess.Popen([PYTHON, "-I", "-S", "-c", code], stdin=subprocess.PIPE, user=NOBODY)
+
+
+def test_our_own(listener: socket.socket) -> None:
+    with socket.create_connection(listener.getsockname()[:2]) as ours:
+        theirs, _ = listener.accept()
+        with theirs:
+            assert peer_uid(theirs) == os.geteuid()
+            assert peer_uid(ours) == os.geteuid()
+
+
+def test_another_users(listener: socket.socket) -> None:
+    with connect_as_nobody(listener, "sys.stdin.read()") as process:
+        theirs, _ = listener.accept()
+        with theirs:
+            assert peer_uid(theirs) == NOBODY
+        process.communicate()
+
+
+@pytest.mark.parametrize("then", ["s.send(b'x')", "s.send(b'x'); s.shutdown(1); s.close()"])
+def test_one_that_is_closed_already_is_nobodys_not_roots(listener: socket.socket, then: str) -> None:
+    with connect_as_nobody(listener, then) as process:
+        process.communicate()
+    theirs, _ = listener.accept()
+    with theirs:
+        assert peer_uid(theirs) is None
+        theirs.close()
+        assert peer_uid(theirs) is None
+
+
+def test_a_unix_socket_has_none() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        assert peer_uid(theirs) is None
