@@ -26,6 +26,7 @@ from slurmjcd.intake.server import IntakeServer, read_token
 from slurmjcd.listener import Listener, descriptors
 from slurmjcd.lookups import Lookups
 from slurmjcd.metrics import Metrics
+from slurmjcd.observer import Observer
 from slurmjcd.protocol import Limits
 from slurmjcd.query import QueryServer, query_server
 from slurmjcd.readiness import Readiness
@@ -33,6 +34,7 @@ from slurmjcd.shipper import Shipper
 from slurmjcd.slurmconf import private_jobs
 from slurmjcd.sockets import OwnSocket
 from slurmjcd.spool import Spool
+from slurmjcd.statuspage import StatusPage
 from slurmjcd.store import Store
 
 log = logging.getLogger(__name__)
@@ -71,7 +73,9 @@ class Daemon:
         self._notifier = systemd.Notifier(os.environ)
         self._passed = systemd.take_listen_fds(os.environ)
         self._readiness = Readiness(self)
-        self._health = HealthServer(self.metrics, self._readiness.report, self._readiness.refresh_metrics)
+        self._observer = Observer(self)
+        pages = StatusPage(self._observer).pages
+        self._health = HealthServer(self.metrics, self._readiness.report, self._readiness.refresh_metrics, pages)
 
     async def run(self) -> None:
         """Start, serve until a signal, stop.
@@ -113,6 +117,7 @@ class Daemon:
             await self._start_query()
         if config.health.listen:
             await self._health.start(self._health_socket(config.health.listen))
+            self._spawn("observer", self._observer.run())
         for name, sock in self._passed.items():
             log.warning("systemd passed a socket named '%s' that no role of this daemon serves", name)
             sock.close()

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: MIT
-"""/healthz (the loop lives), /readyz (each part, as JSON) and /metrics, on loopback or a Unix socket. No job data."""
+"""The HTTP server on loopback or a Unix socket: /healthz (the loop lives), /readyz (each part), /metrics, the page."""
 
 from __future__ import annotations
 
 import logging
 import re
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
 from aiohttp import web
@@ -24,6 +24,9 @@ log = logging.getLogger(__name__)
 _HEADERS: Final = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'none'",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
 }
@@ -36,14 +39,27 @@ _LOCAL_HOST: Final = re.compile(r"(localhost|127\.0\.0\.1|\[::1\]|::1|)(:\d*)?",
 _SHOWN: Final = 100  # of a parser's complaint
 
 Readiness = Callable[[], Awaitable[dict[str, Any]]]
+Page = Callable[[web.BaseRequest], Awaitable[web.Response]]
 
 
 class HealthServer:
-    """The HTTP server. `readiness` gives {"ready": bool, "status": …, "components": {…}}."""
+    """The HTTP server.
 
-    def __init__(self, metrics: Metrics, readiness: Readiness, refresh: Callable[[], None]) -> None:
+    Args:
+        readiness: gives {"ready": bool, "status": …, "components": {…}}.
+        pages: further ones, by path; a Content-Security-Policy of their own stays.
+    """
+
+    def __init__(
+        self,
+        metrics: Metrics,
+        readiness: Readiness,
+        refresh: Callable[[], None],
+        pages: Mapping[str, Page] | None = None,
+    ) -> None:
         self._metrics, self._readiness, self._refresh = metrics, readiness, refresh
-        self._pages = {"/healthz": self._healthz, "/readyz": self._readyz, "/metrics": self._metrics_page}
+        own = {"/healthz": self._healthz, "/readyz": self._readyz, "/metrics": self._metrics_page}
+        self._pages: dict[str, Page] = {**(pages or {}), **own}
         self._runner: web.ServerRunner | None = None
         self._listener: Listener | None = None
 
@@ -89,19 +105,20 @@ class HealthServer:
         elif request.method not in ("GET", "HEAD"):
             response = web.Response(status=405, text="405 Method Not Allowed\n", headers={"Allow": "GET, HEAD"})
         else:
-            response = await handler()
-        response.headers.update(_HEADERS)
+            response = await handler(request)
+        for name, value in _HEADERS.items():
+            response.headers.setdefault(name, value)
         response.force_close()
         return response
 
-    async def _healthz(self) -> web.Response:
+    async def _healthz(self, request: web.BaseRequest) -> web.Response:
         return web.json_response({"alive": True, "version": __version__})
 
-    async def _readyz(self) -> web.Response:
+    async def _readyz(self, request: web.BaseRequest) -> web.Response:
         state = await self._readiness()
         return web.json_response(state, status=200 if state["ready"] else 503)
 
-    async def _metrics_page(self) -> web.Response:
+    async def _metrics_page(self, request: web.BaseRequest) -> web.Response:
         self._refresh()
         return web.Response(body=generate_latest(self._metrics.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
 

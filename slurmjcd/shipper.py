@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 _CHECK_S: Final = 2.0  # how often the watermark is looked at
 _CONFIRM_S: Final = 0.5  # how often a durable store is asked whether it is durable yet
 _READ_BYTES: Final = 8 * 1024 * 1024
+NOT_YET: Final = "not connected yet"
 
 
 @dataclass(slots=True)
@@ -62,7 +63,7 @@ class Shipper:
         self._asked_at = self._checked_at = 0.0
         self._quiet = Quiet()
         self.up = False
-        self.status = "not connected yet"
+        self.status = NOT_YET
         self.info: StoreInfo | None = None
         self.drained = asyncio.Event()
 

@@ -7,6 +7,7 @@ import http.client
 import json
 import socket
 from collections.abc import Mapping
+from email.message import Message
 from pathlib import Path
 from typing import Any
 
@@ -80,11 +81,18 @@ class Daemon:
 
     def get(self, path: str) -> tuple[int, str]:
         """Status and body of the health endpoint's answer."""
+        status, _, body = self.request(path)
+        return status, body
+
+    def request(
+        self, path: str, headers: Mapping[str, str] | None = None, method: str = "GET"
+    ) -> tuple[int, Message, str]:
+        """Status, headers and body of the health endpoint's answer."""
         connection = _UnixHTTPConnection(self.health_socket)
         try:
-            connection.request("GET", path)
+            connection.request(method, path, headers=dict(headers or {}))
             response = connection.getresponse()
-            return response.status, response.read().decode()
+            return response.status, response.headers, response.read().decode()
         finally:
             connection.close()
 
