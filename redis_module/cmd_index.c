@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /* SLURMJC.INDEX prefix jobid: takes in a job hash of an upstream plugin. */
 #include "commands.h"
+#include "event_stream.h"
 #include "put.h"
 #include "reply.h"
 #include "segment_type.h"
 #include "upstream.h"
 
 #include <stdio.h>
+#include <string.h>
 
 /* The row goes when the hash would have gone. */
 static uint64_t ttl_of(RedisModuleKey *hash, uint64_t end)
@@ -20,37 +22,81 @@ static uint64_t ttl_of(RedisModuleKey *hash, uint64_t end)
     return s < JC_TTL_MAX ? s : JC_TTL_MAX;
 }
 
-/* Replicates what was read, not the reading: the hash may have gone there. */
-static void replicate(RedisModuleCtx *ctx, RedisModuleString *prefix,
-                      const struct jc_buffer *raw, uint64_t ttl)
+/* The arguments of a PUT that do as this command did, built one by one. */
+struct words {
+    RedisModuleString *word[8];
+    size_t n;
+};
+
+static void word(struct words *w, const char *text)
 {
-    if (ttl)
-        RedisModule_Replicate(ctx, "SLURMJC.PUT", "sclcb", prefix, "TTL",
-                              (long long)ttl, "RECORDS", raw->p, raw->n);
-    else
-        RedisModule_Replicate(ctx, "SLURMJC.PUT", "scb", prefix, "RECORDS",
-                              raw->p, raw->n);
+    w->word[w->n++] = RedisModule_CreateString(NULL, text, strlen(text));
+}
+
+static void number(struct words *w, uint64_t v)
+{
+    w->word[w->n++] =
+        RedisModule_CreateStringFromLongLong(NULL, (long long)v);
+}
+
+/* Replicates what was read, not the reading: the hash may have gone there.
+ * events_ms: of the event, 0 = there was none. */
+static void replicate(RedisModuleCtx *ctx, RedisModuleString *prefix,
+                      const struct jc_buffer *raw, uint64_t ttl,
+                      uint64_t events_ms)
+{
+    struct words w = {0};
+
+    if (ttl) {
+        word(&w, "TTL");
+        number(&w, ttl);
+    }
+    if (events_ms) {
+        word(&w, "EVENTS");
+        number(&w, 0);
+        number(&w, events_ms);
+    }
+    word(&w, "RECORDS");
+    RedisModule_Replicate(ctx, "SLURMJC.PUT", "svb", prefix, w.word, w.n,
+                          raw->p, raw->n);
+    while (w.n)
+        RedisModule_FreeString(NULL, w.word[--w.n]);
 }
 
 static int store(RedisModuleCtx *ctx, RedisModuleString *prefix,
                  const struct jc_buffer *raw, uint64_t ttl)
 {
+    struct jc_slice name = jc_arg(prefix);
+    struct jc_events ev = {0};
     struct jc_putter p;
     struct jc_record rec;
     const char *why = jc_record_decode(&rec, raw->p, raw->n);
+    enum jc_put stored = JC_PUT_KNOWN;
+    uint64_t ms = 0;
     char day[24];
     int n;
 
     if (why)
         return jc_reply_error(ctx, "BADRECORD 0 %s", why);
-    jc_putter_init(&p, ctx, jc_arg(prefix));
+    /* whether and how long events are kept is the daemon's to say in PUT */
+    if (jc_events_wanted(ctx, name)) {
+        ms = (uint64_t)RedisModule_Milliseconds();
+        why = jc_events_open(&ev, ctx, name, 0, ms, 1);
+        if (why)
+            return RedisModule_ReplyWithError(ctx, why);
+    }
+    jc_putter_init(&p, ctx, name);
     why = jc_putter_prepare(&p, &rec);
     if (!why)
-        jc_putter_store(&p, &rec, ttl);
+        stored = jc_putter_store(&p, &rec, ttl);
     jc_putter_done(&p);
+    if (ev.key && stored != JC_PUT_KNOWN)
+        jc_events_add(&ev, &rec, (struct jc_slice){0}, 0,
+                      stored == JC_PUT_REPLACED);
+    jc_events_close(&ev);
     if (why)
         return RedisModule_ReplyWithError(ctx, why);
-    replicate(ctx, prefix, raw, ttl);
+    replicate(ctx, prefix, raw, ttl, ms);
     n = snprintf(day, sizeof(day), "%lld",
                  (long long)jc_day_of(rec.number[JC_FIELD_END].value));
     return RedisModule_ReplyWithString(

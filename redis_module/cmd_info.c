@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* SLURMJC.INFO prefix */
 #include "commands.h"
+#include "event_stream.h"
 #include "queries.h"
 
 #include <string.h>
@@ -108,6 +109,18 @@ static void reply_watermarks(struct replying *rp, struct jc_slice prefix)
     RedisModule_FreeString(rp->ctx, key);
 }
 
+/* How many events there are, and the first and the last id. That the reply has
+ * them says that PUT takes EVENTS. */
+static void reply_events(struct replying *rp, struct jc_slice prefix)
+{
+    struct jc_events_span span = jc_events_span(rp->ctx, prefix);
+
+    pair_number(rp, "events", span.length);
+    pair_number(rp, "events_added", span.added);
+    pair_text(rp, "events_first", span.first);
+    pair_text(rp, "events_last", span.last);
+}
+
 /* ---- the server ---- */
 
 /* A field of Redis' INFO; left out when it has none. */
@@ -198,6 +211,7 @@ int jc_info_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc)
     pair_number(&rp, "queries",
                 jc_query_count(RedisModule_GetSelectedDb(ctx), prefix));
     reply_watermarks(&rp, prefix);
+    reply_events(&rp, prefix);
     RedisModule_ReplySetMapLength(ctx, rp.pairs);
     return REDISMODULE_OK;
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* SLURMJC.PUT prefix [TTL s] [SPOOL id seq [GAP]] RECORDS r [r ...] */
+/* SLURMJC.PUT prefix [TTL s] [SPOOL id seq [GAP]] [EVENTS keep ms] RECORDS r [r ...] */
 #include "commands.h"
 #include "engine/criteria.h"
+#include "event_stream.h"
 #include "put.h"
 #include "reply.h"
 #include "segment_type.h"
@@ -20,6 +21,8 @@ struct put_args {
     RedisModuleString *spool; /* NULL: none */
     uint64_t seq;
     bool gap;
+    bool events;
+    uint64_t events_keep, events_ms;
     RedisModuleString **record;
     size_t records;
 };
@@ -63,9 +66,17 @@ static const char *parse_args(struct put_args *a, RedisModuleString **argv,
                 a->gap = true;
                 i++;
             }
+        } else if (jc_arg_is(argv[i], "EVENTS") && i + 2 < argc &&
+                   !a->events) {
+            a->events = true;
+            if (!jc_parse_number(jc_arg(argv[++i]), JC_EVENTS_MAX,
+                                 &a->events_keep))
+                return "ERR EVENTS keeps 1 to 1000000000 entries, 0 keeps all";
+            if (!jc_parse_number(jc_arg(argv[++i]), INT64_MAX, &a->events_ms))
+                return "ERR the time of EVENTS must be epoch milliseconds";
         } else {
             return "ERR syntax: SLURMJC.PUT prefix [TTL s] [SPOOL id seq "
-                   "[GAP]] RECORDS r [r ...]";
+                   "[GAP]] [EVENTS keep ms] RECORDS r [r ...]";
         }
     }
     if (i == argc)
@@ -157,16 +168,25 @@ static bool prepare(struct jc_putter *p, const struct put_args *a)
     return true;
 }
 
-static void store(struct jc_putter *p, const struct put_args *a)
+static void store(struct jc_putter *p, struct jc_events *ev,
+                  const struct put_args *a)
 {
+    struct jc_slice spool = {0};
+
+    if (a->spool)
+        spool = jc_arg(a->spool);
     for (size_t i = 0; i < a->records; i++) {
         struct jc_record *rec = &decoded[i % DECODED_MAX];
+        enum jc_put stored;
 
         if (!jc_arg(a->record[i]).n)
             continue;
         if (a->records > DECODED_MAX && decode(rec, a->record[i]))
             continue; /* it was decoded before */
-        jc_putter_store(p, rec, a->ttl);
+        stored = jc_putter_store(p, rec, a->ttl);
+        if (ev->key && stored != JC_PUT_KNOWN)
+            jc_events_add(ev, rec, spool, a->seq + i,
+                          stored == JC_PUT_REPLACED);
     }
 }
 
@@ -198,13 +218,22 @@ static bool check_spool(RedisModuleCtx *ctx, const struct put_args *a,
 static void put(RedisModuleCtx *ctx, const struct put_args *a,
                 RedisModuleKey *spools, uint64_t watermark)
 {
+    struct jc_events ev = {0};
     struct jc_putter p;
+    const char *why = NULL;
 
+    if (a->events)
+        why = jc_events_open(&ev, ctx, a->prefix, a->events_keep,
+                             a->events_ms, a->records);
+    if (why) {
+        RedisModule_ReplyWithError(ctx, why);
+        return;
+    }
     if (!decoded)
         decoded = jc_host.alloc(DECODED_MAX * sizeof(*decoded));
     jc_putter_init(&p, ctx, a->prefix);
     if (prepare(&p, a)) {
-        store(&p, a);
+        store(&p, &ev, a);
         if (spools && a->seq + a->records - 1 > watermark)
             set_watermark(spools, a->spool, a->seq + a->records - 1);
         jc_putter_done(&p);
@@ -214,6 +243,7 @@ static void put(RedisModuleCtx *ctx, const struct put_args *a,
     } else {
         jc_putter_done(&p);
     }
+    jc_events_close(&ev);
 }
 
 int jc_put_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc)

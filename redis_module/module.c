@@ -72,11 +72,17 @@ static RedisModuleCommandArg spool_args[] = {
     {.name = "seq", .type = ARG_NUMBER},
     {.name = "gap", .type = ARG_TOKEN, .token = "GAP", .flags = OPTIONAL},
     {0}};
+static RedisModuleCommandArg events_args[] = {
+    {.name = "keep", .type = ARG_NUMBER, .token = "EVENTS"},
+    {.name = "unix-time-milliseconds", .type = ARG_NUMBER},
+    {0}};
 static RedisModuleCommandArg put_args[] = {
     PREFIX,
     {.name = "seconds", .type = ARG_NUMBER, .token = "TTL", .flags = OPTIONAL},
     {.name = "spool", .type = ARG_BLOCK, .flags = OPTIONAL,
      .subargs = spool_args},
+    {.name = "events", .type = ARG_BLOCK, .flags = OPTIONAL,
+     .subargs = events_args},
     {.name = "record", .type = ARG_STRING, .token = "RECORDS",
      .flags = OPTIONAL | MULTIPLE},
     {0}};

@@ -145,12 +145,13 @@ static void note_days(struct jc_putter *p)
 
 /*
  * Looks for another report of rec's run on other days. An earlier one is taken
- * out; false when there is a later one, which rec must not replace. *ttl grows
- * to the other's.
+ * out: it is replaced; when there is a later one, rec is known and must not
+ * replace it. *ttl grows to the other's.
  */
-static bool displace(struct jc_putter *p, const struct jc_record *rec,
-                     uint64_t *ttl)
+static enum jc_put displace(struct jc_putter *p, const struct jc_record *rec,
+                            uint64_t *ttl)
 {
+    enum jc_put found = JC_PUT_NEW;
     int64_t own = jc_day_of(rec->number[JC_FIELD_END].value);
     int64_t first = first_day_of(rec);
 
@@ -166,35 +167,39 @@ static bool displace(struct jc_putter *p, const struct jc_record *rec,
             !jc_segment_find_run(s, rec, &place))
             continue;
         if (day > own)
-            return false;
+            return JC_PUT_KNOWN;
         t = target_of(p, day);
         if (!t)
             continue; /* never behind peek, which found a segment */
+        found = JC_PUT_REPLACED;
         other = jc_block_code(s->order[place.block], place.row, JC_COL_TTL);
         *ttl = !*ttl || !other ? 0 : *ttl > other ? *ttl : other;
         jc_segment_remove(s, place);
         t->changed = true;
     }
-    return true;
+    return found;
 }
 
-void jc_putter_store(struct jc_putter *p, const struct jc_record *rec,
-                     uint64_t ttl)
+enum jc_put jc_putter_store(struct jc_putter *p, const struct jc_record *rec,
+                            uint64_t ttl)
 {
     int64_t day = jc_day_of(rec->number[JC_FIELD_END].value);
+    enum jc_put elsewhere = displace(p, rec, &ttl), here;
     struct jc_put_target *t;
 
-    if (!displace(p, rec, &ttl))
-        return;
+    if (elsewhere == JC_PUT_KNOWN)
+        return JC_PUT_KNOWN;
     if (!target_of(p, day)->s) {
         note_day(p, day);
         target_of(p, day)->s = jc_segment_new(day);
     }
     t = target_of(p, day);
-    if (jc_segment_put(t->s, rec, ttl) != JC_PUT_KNOWN) {
+    here = jc_segment_put(t->s, rec, ttl);
+    if (here != JC_PUT_KNOWN) {
         p->stored++;
         t->changed = true;
     }
+    return here == JC_PUT_NEW ? elsewhere : here;
 }
 
 /* Attaches a new segment to its key, deletes an emptied one, sets expiry, and

@@ -28,8 +28,8 @@ const char *jc_putter_prepare(struct jc_putter *p,
                               const struct jc_record *rec);
 
 /* Stores a record whose end was prepared. ttl: seconds, 0 = for ever. */
-void jc_putter_store(struct jc_putter *p, const struct jc_record *rec,
-                     uint64_t ttl);
+enum jc_put jc_putter_store(struct jc_putter *p, const struct jc_record *rec,
+                            uint64_t ttl);
 
 /* Sets expiries, tells of the changes and closes the keys. Call it always. */
 void jc_putter_done(struct jc_putter *p);

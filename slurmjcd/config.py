@@ -156,6 +156,9 @@ class RedisSection(Section):
         "memory", description="when a record counts as shipped: in memory, fsynced (WAITAOF), on replicas (WAIT)"
     )
     replicas: int = Field(1, ge=1, le=100, description="how many replicas, with durability = 'replicas'")
+    events: int = Field(
+        100_000, ge=0, le=10**9, description="newest jobs kept on the stream <prefix>:events (130 bytes each); 0: none"
+    )
     batch_records: int = Field(500, ge=1, le=60_000, description="records in one PUT, at most")
     batch_bytes: int = Field(512 * 1024, ge=4096, le=64 * MIB, description="bytes in one PUT, at most")
     in_flight: int = Field(8, ge=1, le=1000, description="PUTs sent ahead of their replies")

@@ -61,6 +61,8 @@ class Shipper:
         self._lost_up_to = 0  # the store once had records up to here, and has to get them again
         self._counted_lost = 0  # highest number that was counted as lost
         self._asked_at = self._checked_at = 0.0
+        self._events = 0  # how many the store keeps; 0: it isn't told of them
+        self._event_ms = 0
         self._quiet = Quiet()
         self.up = False
         self.status = NOT_YET
@@ -90,6 +92,7 @@ class Shipper:
         try:
             info = await link.open()
             self._refuse_weak_store(info)
+            self._choose_events(info)
             await self._start_from(info)
             log.info(
                 "shipper: connected to %s %s at %s, module %s; watermark %d of %d",
@@ -123,6 +126,12 @@ class Shipper:
         policy = info.text("maxmemory_policy")
         if policy and policy != "noeviction" and self._quiet.allows("eviction"):
             log.warning("shipper: maxmemory-policy of Redis is %s, so it may drop whole days: set noeviction", policy)
+
+    def _choose_events(self, info: StoreInfo) -> None:
+        """Tell of events as configured; not where the module is older and would refuse the PUT."""
+        self._events = self._config.events if "events_last" in info.fields else 0
+        if self._config.events and not self._events and self._quiet.allows("events"):
+            log.warning("shipper: the module in Redis knows no events yet: restart Redis with the new slurm_jobcomp.so")
 
     async def _start_from(self, info: StoreInfo) -> None:
         """Put the cursor where the store is."""
@@ -234,9 +243,16 @@ class Shipper:
         head += [b"SPOOL", self._spool.state.spool_id.encode(), b"%d" % put.first]
         if gap:
             head.append(b"GAP")
+        if self._events:
+            head += [b"EVENTS", b"%d" % self._events, b"%d" % self._now_ms()]
         head.append(b"RECORDS")
         lead = b"*%d\r\n" % (len(head) + put.count) + protocol.join_frames(head)
         return [lead, *(batch.frames for batch in put.batches)]
+
+    def _now_ms(self) -> int:
+        """The time that events get, which doesn't go back while this daemon runs."""
+        self._event_ms = max(self._event_ms, time.time_ns() // 1_000_000)
+        return self._event_ms
 
     @property
     def _is_confirmed(self) -> bool:

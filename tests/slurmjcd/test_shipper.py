@@ -20,7 +20,7 @@ from slurmjcd.errors import OutOfSequence, Unavailable
 from slurmjcd.metrics import Metrics
 from slurmjcd.shipper import Shipper
 from slurmjcd.spool import Spool
-from slurmjcd.store import Store, StoreLink
+from slurmjcd.store import Store, StoreInfo, StoreLink
 from tests.harness import RedisServer
 from tests.harness.ports import free_ports
 from tests.slurmjcd.jobs import job
@@ -398,3 +398,22 @@ async def test_durability_replicas_counts_records_as_shipped_when_a_replica_has_
     await shipping.shipped()
     with replica.client() as client:
         assert client.hget("job:spools", shipping.spool.state.spool_id) == b"12"
+
+
+async def test_a_module_that_knows_no_events_still_gets_the_jobs(
+    shipping: Shipping, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of before: its INFO has no field of them, and its PUT would be refused."""
+    real = StoreLink.open
+
+    async def older(link: StoreLink) -> StoreInfo:
+        info = await real(link)
+        return StoreInfo({key: value for key, value in info.fields.items() if "events" not in key}, info.watermarks)
+
+    monkeypatch.setattr(StoreLink, "open", older)
+    shipping.start()
+    await shipping.take_jobs(1, 3)
+    await shipping.shipped()
+    assert shipping.stored() == jobs(1, 3)
+    with shipping.redis.client() as client:
+        assert not client.exists("job:events")
