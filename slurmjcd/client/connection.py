@@ -41,6 +41,9 @@ class Connection:
         flat = self.call(b"SLURMJC.HELLO", b"1", f"slurmjc/{__version__}".encode())
         self.hello: dict[str, Any] = {flat[i].decode(): flat[i + 1] for i in range(0, len(flat), 2)}
 
+    def close(self) -> None:
+        self._socket.close()
+
     def call(self, *args: bytes) -> Any:
         """Send a command, return its reply.
 

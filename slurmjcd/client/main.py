@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import importlib
+import keyword
 import os
 import signal
 import sys
@@ -17,6 +18,7 @@ from slurmjcd.client.failure import ERROR
 _COMMANDS: Final = {
     "audit": "Account for every record that slurmctld handed over.",
     "doctor": "Look for what is wrong, and say the fix.",
+    "import": "Take in jobs from logs, tables and other tools, each once.",
     "jobs": "List completed jobs, with sacct's flags.",
     "quarantine": "Records that were refused: list, show, retry, drop.",
     "report": "Count jobs and what they used, by user, account, state, day.",
@@ -35,8 +37,9 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _COMMANDS:
             return None
-        module = importlib.import_module(f"slurmjcd.client.{cmd_name}")
-        command: click.Command = getattr(module, cmd_name)
+        name = f"{cmd_name}_" if keyword.iskeyword(cmd_name) else cmd_name
+        module = importlib.import_module(f"slurmjcd.client.{name}")
+        command: click.Command = getattr(module, name)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -20,6 +20,7 @@ class Site:
     """A daemon with jobs behind it."""
 
     daemon: Daemon
+    redis: RedisServer
 
     def run(self, *args: str, **env: str) -> subprocess.CompletedProcess[str]:
         return run(*args, SLURMJC_SOCKET=str(self.daemon.query_socket), **env)
@@ -52,8 +53,10 @@ def serving(jobs: list[dict[str, Any]]) -> Iterator[Site]:
         try:
             daemon.start()
             with redis.client() as client:
-                client.execute_command("SLURMJC.PUT", "job", "RECORDS", *[job(**made(**fields)) for fields in jobs])
-            yield Site(daemon)
+                if jobs:
+                    records = [job(**made(**fields)) for fields in jobs]
+                    client.execute_command("SLURMJC.PUT", "job", "RECORDS", *records)
+            yield Site(daemon, redis)
         finally:
             daemon.stop()
             redis.stop()

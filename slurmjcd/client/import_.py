@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: MIT
+"""`slurmjc import`: history from a log, a table or another tool's output into the store, each run of a job once."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from slurmjcd.client.failure import ERROR, UNREACHABLE, Failure
+
+if TYPE_CHECKING:
+    from slurmjcd.config import Config
+    from slurmjcd.importing.item import Source
+    from slurmjcd.importing.run import Summary
+
+_FORMATS: Final = ("auto", "filetxt")
+_SHOWN: Final = 5
+_MEANING: Final = {
+    "read": "jobs in the source",
+    "stored": "new in the store",
+    "already_there": "in the store before, left as they are",
+    "earlier_run": "taken by the run of this import that was stopped",
+    "left_out": "steps, and jobs that have not ended",
+    "expired": "ended longer ago than the store keeps jobs (redis.ttl_s)",
+    "refused": "can't be records",
+}
+_OPTIONAL: Final = frozenset({"earlier_run", "left_out", "expired"})
+
+
+@click.command("import")
+@click.argument("source")
+@click.option("--format", "form", type=click.Choice(_FORMATS), default="auto", help="Of the source; default: look.")
+@click.option("--timezone", metavar="ZONE", help="Of local times in the source; default: this host's.")
+@click.option("--cluster", metavar="NAME", help="For jobs that don't name theirs; default: ClusterName of slurm.conf.")
+@click.option(
+    "--refused", "refused_path", type=click.Path(path_type=Path), metavar="FILE",
+    help="Where refused jobs go; default slurmjc-import-ID.refused here.",
+)  # fmt: skip
+@click.option("--dry-run", is_flag=True, help="Read and compare, store nothing.")
+@click.option("--json", "as_json", is_flag=True, help="The summary as one JSON object.")
+@click.option(
+    "--wait", "wait_s", default=60.0, metavar="SECONDS", type=click.FloatRange(0, 86400),
+    help="How long to wait for live records on their way to Redis; default 60.",
+)  # fmt: skip
+@click.option(
+    "--config", "config_path", type=click.Path(path_type=Path), metavar="FILE",
+    help="The daemon's configuration; default /etc/slurmjcd/slurmjcd.toml.",
+)  # fmt: skip
+def import_(
+    *, source: str, form: str, timezone: str | None, cluster: str | None, refused_path: Path | None, dry_run: bool,
+    as_json: bool, wait_s: float, config_path: Path | None,
+) -> None:  # fmt: skip
+    """Import completed jobs from SOURCE: a file, or - for standard input. For root, beside the running daemon.
+
+    Each run of a job is stored once. Stopped at any moment, the same command goes on where it was. Exit status 1 when
+    something was refused.
+    """
+    from slurmjcd import configfile
+    from slurmjcd.errors import SlurmjcdError, StoreError
+    from slurmjcd.importing.backlog import Behind
+    from slurmjcd.importing.item import WrongFormat
+
+    try:
+        config = configfile.load(config_path, os.environ)
+        opened = _open(source, form, timezone, cluster, config)
+        path = refused_path or Path(f"slurmjc-import-{opened.identity[:12] or opened.kind}.refused")
+        summary = asyncio.run(_import(config, opened, path, dry=dry_run, wait_s=wait_s))
+    except WrongFormat as exc:
+        raise Failure(str(exc)) from exc
+    except (StoreError, Behind) as exc:
+        again = "" if dry_run else "; nothing is lost or double: the same command goes on from here"
+        raise Failure(f"{exc}{again}", UNREACHABLE) from exc
+    except SlurmjcdError as exc:
+        raise Failure(str(exc).replace("\n", "; ")) from exc
+    except OSError as exc:
+        raise Failure(f"{exc.filename or source}: {exc.strerror or exc}") from exc
+    _report(summary, path, dry=dry_run, as_json=as_json)
+
+
+def _open(source: str, form: str, timezone: str | None, cluster: str | None, config: Config) -> Source:
+    from slurmjcd import slurmconf
+    from slurmjcd.importing.localtimes import find_zone
+    from slurmjcd.importing.sources import Options, open_source
+
+    try:
+        zone_id, zone = find_zone(timezone)
+    except ValueError as exc:
+        raise Failure(str(exc)) from exc
+    if cluster is None:
+        try:
+            cluster = slurmconf.setting(config.access.slurm_conf, "ClusterName")
+        except OSError:
+            cluster = None
+    if not cluster:
+        raise Failure(
+            f"name the cluster with --cluster: {config.access.slurm_conf} can't be read or has no ClusterName"
+        )
+    # Slurm itself lowers it, so do records of its plugin
+    return open_source(source, form, Options(zone, zone_id, cluster.lower()))
+
+
+async def _import(config: Config, source: Source, refused_path: Path, *, dry: bool, wait_s: float) -> Summary:
+    from slurmjcd.client.progress import Progress
+    from slurmjcd.importing.backlog import drained
+    from slurmjcd.importing.refused import RefusedFile
+    from slurmjcd.importing.run import Import
+    from slurmjcd.importing.target import Target
+    from slurmjcd.store import Store
+
+    store = Store(config)
+    target = Target(store, config.redis)
+    refused = RefusedFile(refused_path, source.identity, source.heading)
+    try:
+        await drained(config, store, wait_s=wait_s, tell=lambda text: click.echo(f"slurmjc: {text}", err=True))
+        await target.open()
+        with Progress("importing", source.total) as progress:
+            return await Import(source, target, refused, config.redis, dry=dry, tick=progress.add).run()
+    finally:
+        refused.close()
+        await target.close()
+
+
+def _report(summary: Summary, path: Path, *, dry: bool, as_json: bool) -> None:
+    from slurmjcd.client.table import plain
+
+    rows = {name: getattr(summary, name) for name in _MEANING}
+    if as_json:
+        refused = [{"at": place, "reason": reason} for place, reason in summary.reasons]
+        file = str(path) if summary.refused and not dry else None
+        click.echo(json.dumps({"schema": "slurmjc.import/1", "dry_run": dry, **rows, "reasons": refused, "file": file}))
+    else:
+        width = max(len(str(value)) for value in rows.values())
+        for name, value in rows.items():
+            if value or name not in _OPTIONAL:
+                click.echo(f"{name:<14}{value:>{width}}  {_MEANING[name]}")
+        if dry:
+            click.echo("nothing was stored: this was a dry run")
+    if not summary.refused:
+        return
+    for place, reason in summary.reasons[:_SHOWN]:
+        click.echo(f"slurmjc: line {place}: {plain(reason)}", err=True)
+    if summary.refused > _SHOWN:
+        click.echo(f"slurmjc: and {summary.refused - _SHOWN} more", err=True)
+    if not dry:
+        click.echo(f"slurmjc: refused jobs, with all reasons, are in {path}", err=True)
+    sys.exit(ERROR)
