@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from slurmjcd.errors import StoreError
+from slurmjcd.history import History
 from slurmjcd.stages import Stages
 from slurmjcd.troubles import Troubles
 
@@ -27,6 +28,7 @@ class Observer:
         self.started = time.time()
         self.stages = Stages(daemon)
         self.troubles = Troubles()
+        self.history = History(daemon)
 
     async def run(self) -> None:
         asked_at = float("-inf")
@@ -35,6 +37,7 @@ class Observer:
                 await self._ask_redis()
                 asked_at = time.monotonic()
             self.look()
+            self.history.look()
             await asyncio.sleep(_LOOK_S)
 
     def look(self) -> None:

@@ -41,7 +41,7 @@ class StatusPage:
         folder = files("slurmjcd") / "page"
         self._template = string.Template((folder / "index.html").read_text("utf-8"))
         self._files = {file.name: file.read_bytes() for file in folder.iterdir() if _kind(file.name) in _TYPES}
-        self.pages: dict[str, Page] = {"/": self._index, "/api/status": self._status}
+        self.pages: dict[str, Page] = {"/": self._index, "/api/status": self._status, "/api/history": self._history}
         self.pages |= {f"/page/{name}": self._file for name in self._files}
 
     async def _index(self, request: web.BaseRequest) -> web.Response:
@@ -84,6 +84,12 @@ class StatusPage:
             ],
         }
         return web.json_response(document)
+
+    async def _history(self, request: web.BaseRequest) -> web.Response:
+        """The rows to plot; `?after=<number>` leaves out those before that one."""
+        after = request.query.get("after", "0")
+        first = int(after) if after.isdecimal() else 0
+        return web.json_response(self._observer.history.document(first))
 
 
 def _kind(name: str) -> str:

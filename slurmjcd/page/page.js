@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: MIT
-// Keeps the page fresh: the server draws the state, this puts its newest drawing in place.
+// Keeps the page fresh: the server draws the state, this puts its newest drawing in place; plots are drawn here.
+
+import { Plot } from "./plot.js";
 
 const EVERY_MS = 10000;
 const FRESH = ["asof", "stages", "troubles", "overall"];
@@ -31,9 +33,44 @@ function take(fresh) {
   }
 }
 
+const PLOTS = {
+  records: ["count", { column: "received_s", label: "in" }, { column: "stored_s", label: "to Redis" }],
+  waiting: ["count", { column: "waiting", label: "" }],
+  oldest: ["seconds", { column: "oldest_s", label: "" }],
+  answered: ["count", { column: "answered_s", label: "" }],
+  answer: ["milliseconds", { column: "answer_ms", label: "" }],
+  commit: ["milliseconds", { column: "commit_ms", label: "" }],
+};
+const HOUR_S = 3600;
+let plots = [];
+let rows = [];
+let next = 0;
+let started = 0;
+
+/** Fetch the rows that came since the last time, and draw them. */
+async function refreshPlots() {
+  let answer = await (await fetch(`/api/history?after=${next}`)).json();
+  if (answer.started !== started && started) answer = await (await fetch("/api/history")).json(); // numbered anew
+  started = answer.started;
+  const added = answer.rows.map((row) => Object.fromEntries(answer.columns.map((name, at) => [name, row[at]])));
+  const newest = added.at(-1)?.time ?? 0;
+  rows = [...rows, ...added].filter((row) => row.time > newest - HOUR_S - answer.step_s || !added.length);
+  next = answer.next;
+  if (!rows.length) return;
+  document.getElementById("plots").hidden = false;
+  if (!plots.length) {
+    plots = [...document.querySelectorAll("[data-plot]")].map((figure) => {
+      const [unit, ...lines] = PLOTS[figure.dataset.plot];
+      return new Plot(figure, unit, lines);
+    });
+  }
+  if (added.length) plots.forEach((plot) => plot.show(rows, answer.utc_offset_s));
+}
+
 async function refresh() {
   try {
     take(await fetchDocument("/"));
+    await refreshPlots();
     lastAnswer = Date.now();
     stale.hidden = true;
   } catch {
@@ -53,3 +90,4 @@ document.addEventListener("visibilitychange", () => {
   if (!document.hidden && Date.now() - lastAnswer > EVERY_MS) refresh();
 });
 setTimeout(keepFresh, EVERY_MS);
+refreshPlots().catch(() => {}); // if it fails, the next round says so

@@ -77,6 +77,7 @@ def test_the_page_and_its_files(daemon: Daemon) -> None:
     assert all(attrs.get("src") for tag, attrs in reader.tags if tag == "script"), "an inline script"
     linked = [attrs.get("src") or attrs.get("href") or "" for tag, attrs in reader.tags if tag in ("script", "link")]
     assert linked
+    linked += ["/page/plot.js"]
     for path in linked:
         status, headers, _ = daemon.request(path)
         assert status == 200, path
@@ -96,6 +97,17 @@ def test_only_get_and_head(daemon: Daemon, path: str) -> None:
     for method in ("POST", "PUT", "DELETE", "OPTIONS"):
         assert daemon.request(path, method=method)[0] == 405
     assert daemon.request(path, {"Host": "evil.example"})[0] == 421
+
+
+@pytest.mark.parametrize(
+    "query", ["", "?after=0", "?after=-1", "?after=x", "?after=" + "9" * 400, "?after=%00", "?x=1"]
+)
+def test_the_history_takes_any_number(daemon: Daemon, query: str) -> None:
+    status, _, body = daemon.request(f"/api/history{query}")
+    assert status == 200
+    document = json.loads(body)
+    assert document["schema"] == "slurmjcd.history/1"
+    assert all(len(row) == len(document["columns"]) for row in document["rows"])
 
 
 def test_redis_that_goes_away_and_comes_back_is_told(make_redis: MakeRedis, make_daemon: MakeDaemon) -> None:
