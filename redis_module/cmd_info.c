@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* SLURMJC.INFO prefix */
+/* SLURMJC.INFO prefix [SEGMENTS] */
 #include "commands.h"
 #include "event_stream.h"
 #include "queries.h"
 
 #include <string.h>
+#include <strings.h>
 
 struct totals {
     uint64_t jobs, bytes, segments;
@@ -121,6 +122,40 @@ static void reply_events(struct replying *rp, struct jc_slice prefix)
     pair_text(rp, "events_last", span.last);
 }
 
+/* One segment a row: day, jobs, bytes, when it expires (epoch milliseconds, nil:
+ * never). */
+static void reply_segments(struct replying *rp, struct jc_slice prefix)
+{
+    int db = RedisModule_GetSelectedDb(rp->ctx);
+    long rows = 0;
+
+    name(rp, "segment_sizes");
+    RedisModule_ReplyWithArray(rp->ctx, REDISMODULE_POSTPONED_LEN);
+    for (int64_t day = jc_store_next_day(db, prefix, 0); day != JC_NO_DAY;
+         day = jc_store_next_day(db, prefix, day + 1)) {
+        RedisModuleKey *key;
+        const struct jc_segment *s = jc_open_segment(rp->ctx, prefix, day, &key);
+        mstime_t expires;
+
+        if (s) {
+            expires = RedisModule_GetAbsExpire(key);
+            RedisModule_ReplyWithArray(rp->ctx, 4);
+            RedisModule_ReplyWithLongLong(rp->ctx, day);
+            RedisModule_ReplyWithLongLong(rp->ctx, (long long)s->rows);
+            RedisModule_ReplyWithLongLong(rp->ctx,
+                                          (long long)jc_segment_bytes(s));
+            if (expires == REDISMODULE_NO_EXPIRE)
+                RedisModule_ReplyWithNull(rp->ctx);
+            else
+                RedisModule_ReplyWithLongLong(rp->ctx, expires);
+            rows++;
+        }
+        if (key)
+            RedisModule_CloseKey(key);
+    }
+    RedisModule_ReplySetArrayLength(rp->ctx, rows);
+}
+
 /* ---- the server ---- */
 
 /* A field of Redis' INFO; left out when it has none. */
@@ -167,6 +202,9 @@ static void pair_config(struct replying *rp, const char *setting)
 
 static void reply_server(struct replying *rp)
 {
+    static const char *const statuses[] = {"aof_last_write_status",
+                                           "aof_last_bgrewrite_status",
+                                           "rdb_last_bgsave_status"};
     RedisModuleServerInfoData *info = RedisModule_GetServerInfo(rp->ctx, "all");
     bool valkey = RedisModule_ServerInfoGetFieldC(info, "valkey_version");
 
@@ -180,6 +218,13 @@ static void reply_server(struct replying *rp)
     pair_config(rp, "appendfsync");
     pair_info_number(rp, info, "maxmemory", "maxmemory");
     pair_info(rp, info, "maxmemory_policy", "maxmemory_policy");
+    pair_info_number(rp, info, "used_memory", "used_memory");
+    pair_info_number(rp, info, "total_system_memory", "total_system_memory");
+    pair_info_number(rp, info, "aof_current_size", "aof_current_size");
+    for (size_t i = 0; i < sizeof(statuses) / sizeof(statuses[0]); i++)
+        pair_info(rp, info, statuses[i], statuses[i]);
+    pair_config(rp, "dir");
+    pair_number(rp, "time_ms", (uint64_t)RedisModule_Milliseconds());
     pair_config(rp, "propagation-error-behavior");
     pair_number(rp, "waitaof", RedisModule_GetServerVersion() >= 0x00070200);
     RedisModule_FreeServerInfo(rp->ctx, info);
@@ -191,8 +236,12 @@ int jc_info_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc)
     struct jc_slice prefix;
     struct totals t;
 
-    if (argc != 2)
+    if (argc < 2 || argc > 3)
         return RedisModule_WrongArity(ctx);
+    if (argc == 3 && strcasecmp(RedisModule_StringPtrLen(argv[2], NULL),
+                                "SEGMENTS"))
+        return RedisModule_ReplyWithError(
+            ctx, "ERR syntax: SLURMJC.INFO prefix [SEGMENTS]");
     if (!jc_check_prefix(ctx, argv[1]))
         return REDISMODULE_OK;
     prefix = jc_arg(argv[1]);
@@ -212,6 +261,8 @@ int jc_info_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc)
                 jc_query_count(RedisModule_GetSelectedDb(ctx), prefix));
     reply_watermarks(&rp, prefix);
     reply_events(&rp, prefix);
+    if (argc == 3)
+        reply_segments(&rp, prefix);
     RedisModule_ReplySetMapLength(ctx, rp.pairs);
     return REDISMODULE_OK;
 }

@@ -101,7 +101,11 @@ static RedisModuleCommandArg agg_args[] = {
     PREFIX,
     {.name = "field", .type = ARG_STRING, .token = "BY", .flags = MULTIPLE},
     CRITERIA, {0}};
-static RedisModuleCommandArg info_args[] = {PREFIX, {0}};
+static RedisModuleCommandArg info_args[] = {
+    PREFIX,
+    {.name = "segments", .type = ARG_TOKEN, .token = "SEGMENTS",
+     .flags = OPTIONAL},
+    {0}};
 static RedisModuleCommandArg trim_args[] = {
     PREFIX,
     {.name = "epoch-seconds", .type = ARG_NUMBER, .token = "BEFORE"},
@@ -143,7 +147,7 @@ static const struct command commands[] = {
     {"slurmjc.agg", jc_agg_command, "readonly", "read", READS, -4,
      "Counts jobs and sums their seconds, by one or two fields.",
      "O(N) with N jobs looked at", agg_args},
-    {"slurmjc.info", jc_info_command, "readonly", "read", READS, 2,
+    {"slurmjc.info", jc_info_command, "readonly", "read", READS, -2,
      "Tells how much is stored, and the server settings that matter.",
      "O(S) with S segments", info_args},
     {"slurmjc.trim", jc_trim_command, "write", "write",
@@ -193,7 +197,7 @@ static int add_command(RedisModuleCtx *ctx, const struct command *c,
 static bool server_can(void)
 {
     return RedisModule_GetServerVersion && RedisModule_SetCommandInfo &&
-           RedisModule_TryAlloc && RedisModule_SetAbsExpire &&
+           RedisModule_TryAlloc && RedisModule_SetAbsExpire && RedisModule_GetAbsExpire &&
            RedisModule_GetCommand && RedisModule_ReplyWithMap &&
            RedisModule_EventLoopAdd &&
            RedisModule_GetServerVersion() >= OLDEST_SERVER;

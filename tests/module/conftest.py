@@ -41,8 +41,8 @@ class Store:
     def ids(self, *criteria: Any) -> list[int]:
         return [record["job_id"] for record in self.find(*criteria)]
 
-    def info(self) -> dict[str, Any]:
-        reply = self.call("INFO")
+    def info(self, *words: str) -> dict[str, Any]:
+        reply = self.call("INFO", *words)
         if isinstance(reply, list):  # RESP2
             reply = dict(zip(reply[::2], reply[1::2], strict=True))
         return {key.decode(): value for key, value in reply.items()}

@@ -52,7 +52,7 @@ def test_no_arguments(unchanged: Store, name: str) -> None:
         ("GET", ()),
         ("GET", (1, 2)),
         ("AGG", ("BY",)),
-        ("INFO", (1,)),
+        ("INFO", ("SEGMENTS", 1)),
         ("TRIM", ("BEFORE",)),
         ("TRIM", ("BEFORE", 1, 2)),
     ],
@@ -65,6 +65,7 @@ def test_wrong_arity(unchanged: Store, name: str, args: tuple[Any, ...]) -> None
     ("name", "args", "why"),
     [
         ("PUT", ("RECORD", ONE), "^syntax: SLURMJC.PUT"),
+        ("INFO", ("SEGMENT",), "^syntax: SLURMJC.INFO"),
         ("PUT", ("RECORDS", ONE, b"text"), "^BADRECORD 1 the record is not a MessagePack array"),
         ("PUT", ("RECORDS", ONE, ONE[:-1]), "^BADRECORD 1 extra is not a map"),
         ("PUT", ("RECORDS", ONE + b"x"), "^BADRECORD 0 bytes are left over"),

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -218,6 +219,19 @@ def test_info(store: Store) -> None:
     assert (full["protocol"], full["record"], full["role"], full["aof_enabled"]) == (1, 1, b"master", 0)
     assert full["maxmemory_policy"] == b"noeviction"
     assert full["appendfsync"] == b"everysec"
+    assert full["used_memory"] > full["bytes"]
+    assert abs(full["time_ms"] / 1000 - time.time()) < 60
+    assert "segment_sizes" not in full
+
+
+def test_info_of_segments(store: Store) -> None:
+    soon = int(time.time()) // 86400 * 86400
+    store.put(job(1, NOON), job(2, NOON), job(3, NOON + 86400))
+    store.put(job(4, soon), options=("TTL", 86400))
+    rows = store.info("SEGMENTS")["segment_sizes"]
+    assert [(row[0], row[1]) for row in rows] == [(DAY, 2), (DAY + 1, 1), (soon // 86400, 1)]
+    assert sum(row[2] for row in rows) == store.info()["bytes"]
+    assert [row[3] for row in rows] == [None, None, (soon + 2 * 86400) * 1000]
 
 
 def test_prefixes_and_databases_are_apart(store: Store) -> None:
