@@ -119,6 +119,10 @@ class AccessPolicy:
         )
         return View(uid, accounts=accounts)
 
+    async def operates(self, uid: int) -> bool:
+        """Whether this uid is an operator, whoever may see what. In doubt it is none."""
+        return uid in self._uids or bool(self._groups and await self._groups_of(uid) & self._groups)
+
     async def sees_all(self, uid: int) -> bool:
         """Whether this uid may see every user's jobs. In doubt it may not."""
         return (await self.view(uid)).all

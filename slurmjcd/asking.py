@@ -14,7 +14,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final, cast
+from typing import Any, Final, cast
 
 from slurmjcd import protocol
 from slurmjcd.access import AccessPolicy, Peer, peer_of
@@ -49,6 +49,7 @@ class QueryServer:
     policy: AccessPolicy
     make: Callable[[QueryServer], Connection]
     why_incomplete: Callable[[], str | None] = lambda: None
+    status: Callable[[bool], dict[str, Any]] | None = None  # for STATUS; whether an operator asks
     connections_max: int = 10_000  # what descriptors allow, beside config.connections
     quiet: Quiet = field(default_factory=Quiet)
     connections: set[Connection] = field(default_factory=set)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, Final
 
-from slurmjcd import __version__, systemd
+from slurmjcd import __version__, status, systemd
 from slurmjcd.access import AccessPolicy
 from slurmjcd.checks import check_machine, slurm_uid
 from slurmjcd.committer import Committer
@@ -73,8 +73,8 @@ class Daemon:
         self._notifier = systemd.Notifier(os.environ)
         self._passed = systemd.take_listen_fds(os.environ)
         self._readiness = Readiness(self)
-        self._observer = Observer(self)
-        pages = StatusPage(self._observer).pages
+        self.observer = Observer(self)
+        pages = StatusPage(self.observer).pages
         self._health = HealthServer(self.metrics, self._readiness.report, self._readiness.refresh_metrics, pages)
 
     async def run(self) -> None:
@@ -117,7 +117,7 @@ class Daemon:
             await self._start_query()
         if config.health.listen:
             await self._health.start(self._health_socket(config.health.listen))
-            self._spawn("observer", self._observer.run())
+            self._spawn("observer", self.observer.run())
         for name, sock in self._passed.items():
             log.warning("systemd passed a socket named '%s' that no role of this daemon serves", name)
             sock.close()
@@ -171,6 +171,7 @@ class Daemon:
     async def _start_query(self) -> None:
         listener = self._listener("query", self.config.query_socket, self.config.query.mode)
         self.query = query_server(self.store, self.config.query, self.metrics, self._policy(self.config))
+        self.query.status = lambda operator: status.report(self, operator=operator)
         self.query.connections_max = self._descriptors_for_queries()
         if self.shipper is not None:
             self.query.why_incomplete = self.shipper.why_incomplete

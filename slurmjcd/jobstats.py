@@ -131,6 +131,14 @@ class JobStats(Collector):
         self._ran.setdefault(name, _Times())
         return name
 
+    def by_state(self) -> dict[str, int]:
+        """Jobs taken in since the start, by state."""
+        found: dict[str, float] = {}
+        for (state, _), count in self._jobs.items():
+            name = _STATES[state] if 0 <= state < len(_STATES) else str(state)
+            found[name] = found.get(name, 0) + count
+        return {name: round(count) for name, count in sorted(found.items())}
+
     def collect(self) -> Iterator[Metric]:
         jobs = CounterMetricFamily("slurmjcd_jobs_completed", "Completed jobs taken in", labels=("state", "partition"))
         for (state, partition), count in sorted(self._jobs.items()):

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import re
 import secrets
@@ -205,13 +206,21 @@ class QueryConnection(Connection):
             )
 
     async def _info(self, args: list[bytes], peer: Peer) -> bytes:
-        _arity(args, "SLURMJC.INFO", exactly=1)
+        segments = len(args) == 2 and args[1].upper() == b"SEGMENTS"
+        _arity(args, "SLURMJC.INFO [SEGMENTS]", exactly=1 + segments)
         view = await self._view(args, peer)
         async with self._link(peer) as link:
-            fields: dict[str, Any] = (await link.info()).fields
+            fields: dict[str, Any] = (await link.info(segments=segments)).fields
         if not view.all:
             fields = {name: fields[name] for name in _PUBLIC_INFO if name in fields}
         return protocol.reply([part for pair in fields.items() for part in pair])
+
+    async def _status(self, args: list[bytes], peer: Peer) -> bytes:
+        _arity(args, "SLURMJC.STATUS", exactly=1)
+        server = self._server
+        if server.status is None:
+            raise Unavailable("this daemon keeps no status")
+        return protocol.bulk(json.dumps(server.status(await server.policy.operates(peer.uid))).encode())
 
 
 def query_server(store: Store, config: QuerySection, metrics: Metrics, policy: AccessPolicy) -> QueryServer:
@@ -227,6 +236,7 @@ _HANDLERS: Final = {
     protocol.GET: QueryConnection._get,
     protocol.AGG: QueryConnection._agg,
     protocol.INFO: QueryConnection._info,
+    protocol.STATUS: QueryConnection._status,
 }
 
 

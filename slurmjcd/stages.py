@@ -15,6 +15,7 @@ from prometheus_client import Counter, Histogram
 
 from slurmjcd.advice import LOST, QUARANTINE, about_redis, about_spool
 from slurmjcd.shipper import NOT_YET
+from slurmjcd.sizes import size, span
 
 if TYPE_CHECKING:
     from slurmjcd.daemon import Daemon
@@ -245,26 +246,6 @@ def overall(stages: Iterable[Stage]) -> tuple[Level, str]:
         return worst, "Redis is away: records wait, questions fail" if kept else "Redis is away: questions fail"
     names = ", ".join(stage.name.lower() if stage.name != "Redis" else "Redis" for stage in wrong)
     return worst, f"Works, with a warning: {names}"
-
-
-def size(count: float) -> str:
-    """Bytes for people: 4.0 GiB."""
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if count < 1024:
-            return f"{count:.0f} {unit}" if unit == "B" or count >= 100 else f"{count:.1f} {unit}"
-        count /= 1024
-    return f"{count:,.1f} TiB"
-
-
-def span(seconds: float) -> str:
-    """A time for people: 0.4 s, 75 s, 12 min, 3.5 h, 2.1 d."""
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    if seconds < 2 * 3600:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h" if seconds < 48 * 3600 else f"{seconds / 86400:.1f} d"
 
 
 def total(metric: Counter | Histogram) -> float:

@@ -18,7 +18,8 @@ from aiohttp import web
 from slurmjcd import __version__
 from slurmjcd.health import Page
 from slurmjcd.observer import Observer
-from slurmjcd.stages import Fact, Stage, overall, size, span
+from slurmjcd.sizes import size, span
+from slurmjcd.stages import Fact, Stage, overall
 from slurmjcd.troubles import Trouble
 
 SCHEMA: Final = "slurmjcd.status/1"

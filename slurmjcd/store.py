@@ -96,8 +96,15 @@ class StoreLink:
             )
         return info
 
-    async def info(self) -> StoreInfo:
-        return parse_info(await self.call(protocol.INFO, self._prefix))
+    async def info(self, *, segments: bool = False) -> StoreInfo:
+        """What the module says of itself and its server; with `segments`, of each segment."""
+        more = (b"SEGMENTS",) if segments else ()
+        return parse_info(await self.call(protocol.INFO, self._prefix, *more))
+
+    def peer_certificate(self) -> dict[str, Any]:
+        """What the server showed in TLS, as ssl.SSLSocket.getpeercert() has it; empty without TLS."""
+        writer = self._connection._writer
+        return (writer.get_extra_info("peercert") if writer is not None else None) or {}
 
     async def call(self, *args: bytes, timeout_s: float | None = None) -> Any:
         """Send one command and return its reply."""

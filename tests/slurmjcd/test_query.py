@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 from collections.abc import AsyncIterator, Callable
@@ -145,6 +146,31 @@ async def test_get_agg_and_info(asking: Asking) -> None:
     assert rows[0][:3] == [b"ada", b"3", 10]
     info = await wire.call("SLURMJC.INFO")
     assert dict(zip(info[::2], info[1::2], strict=True))[b"jobs"] == 30
+
+
+async def test_info_lists_segments_when_asked(asking: Asking) -> None:
+    wire = await asking.connect()
+    flat = await wire.call("SLURMJC.INFO", "SEGMENTS")
+    info = dict(zip(flat[::2], flat[1::2], strict=True))
+    assert [row[:2] for row in info[b"segment_sizes"]] == [[1772366400 // 86400, 30]]
+    assert sum(row[2] for row in info[b"segment_sizes"]) == info[b"bytes"]
+    assert b"segment_sizes" not in await wire.call("SLURMJC.INFO")
+
+
+async def test_status_tells_operators_more(asking: Asking) -> None:
+    told: list[bool] = []
+
+    def status(operator: bool) -> dict[str, Any]:
+        told.append(operator)
+        return {"operator": operator}
+
+    wire = await asking.connect()
+    assert text(await wire.call("SLURMJC.STATUS")).startswith("UNAVAILABLE")
+    asking.server.status = status
+    for operators in ([os.geteuid()], []):
+        asking.server.policy = AccessPolicy(private=False, operators=[], operator_uids=operators)
+        assert json.loads(await wire.call("SLURMJC.STATUS")) == {"operator": bool(operators)}
+    assert told == [True, False]
 
 
 @private

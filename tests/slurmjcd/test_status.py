@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: MIT
+"""SLURMJC.STATUS of a daemon with jobs behind it: what operators are told, and what everybody is."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from tests.harness import Daemon, RedisServer, wait_until
+from tests.slurmjcd.jobs import job
+from tests.slurmjcd.wire import Wire
+
+
+async def test_status_follows_records_and_troubles(
+    make_redis: Callable[..., RedisServer], make_daemon: Callable[..., Daemon]
+) -> None:
+    redis = make_redis()
+    daemon = make_daemon(redis_address=redis.address, settings={"redis": {"ttl_s": 86400}})
+    ingest, asking = await Wire.connect(daemon.ingest_socket), await Wire.connect(daemon.query_socket)
+
+    async def status() -> dict[str, Any]:
+        told: dict[str, Any] = json.loads(await asking.call("SLURMJC.STATUS"))
+        return told
+
+    assert await ingest.put(1, job(1), job(2, state=5), job(3)) == 3
+    wait_until(lambda: json.loads(daemon.get("/readyz")[1])["components"]["spool"]["backlog_records"] == 0, what="ship")
+    told = await status()
+    assert (told["level"], told["retention_s"], told["troubles"]) == ("ok", 86400, [])
+    assert told["counters"]["records_stored"] == told["counters"]["records_received"] == 3
+    assert (told["spool"]["backlog_records"], told["spool"]["lost_records"]) == (0, 0)
+    assert told["spool"]["free_bytes"] > 0
+    stages = {stage["key"]: stage for stage in told["stages"]}
+    assert redis.address in stages["redis"]["text"]
+    redis.stop()
+    wait_until(lambda: not json.loads(daemon.get("/readyz")[1])["components"]["redis"]["ok"], what="Redis to be missed")
+    told = await status()
+    assert told["level"] == "error"
+    assert [(trouble["key"], trouble["end"]) for trouble in told["troubles"]] == [("redis", None)]
+    await ingest.close()
+    await asking.close()
