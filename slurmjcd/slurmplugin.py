@@ -48,7 +48,7 @@ def check_slurm(config: Config) -> str:
     sockets = config.query_socket.parent
     if Path(location or "/run/slurmjcd") != sockets:
         problems.append(f"{conf}: JobCompLoc is {location or 'not set'}, but the sockets are in {sockets}: name that")
-    plugins = _find(directories)
+    plugins = find_plugins(directories)
     if not plugins:
         problems.append(f"{conf}: there is no {PLUGIN} in PluginDir={directories or '(default)'}: install it there")
     installed = slurm_version(conf)
@@ -56,14 +56,15 @@ def check_slurm(config: Config) -> str:
     built = {path: plugin_version(path) for path in plugins}
     fits = [path for path in plugins if built[path] == installed]
     if not fits:
+        there = version_text(installed)
         problems += [
-            f"{path} is built for Slurm {_text(built[path])}, but {_text(installed)} is installed: its slurmctld "
+            f"{path} is built for Slurm {version_text(built[path])}, but {there} is installed: its slurmctld "
             "refuses it, and doesn't start or loses every job's record: build it again"
             for path in plugins
         ]
     if problems:
         raise ConfigError("\n".join(problems))
-    return f"{fits[0]}: built for the installed Slurm {_text(installed)}"
+    return f"{fits[0]}: built for the installed Slurm {version_text(installed)}"
 
 
 def slurm_version(conf: Path) -> tuple[int, int, int]:
@@ -104,7 +105,8 @@ def plugin_version(plugin: Path) -> tuple[int, int, int]:
     return number >> 16 & 0xFF, number >> 8 & 0xFF, number & 0xFF
 
 
-def _find(directories: str | None) -> list[Path]:
+def find_plugins(directories: str | None) -> list[Path]:
+    """Our plugin in the directories of PluginDir, or where packages put it, in the order that Slurm looks."""
     places = directories.split(":") if directories else [path for where in _PLUGIN_DIRS for path in glob.glob(where)]
     return [path for place in places if (path := Path(place, PLUGIN)).is_file()]
 
@@ -128,5 +130,6 @@ def _symbol_u32(elf: bytes, name: bytes) -> int:
     raise LookupError(f"it has no symbol {name.decode()}")
 
 
-def _text(version: tuple[int, int, int]) -> str:
+def version_text(version: tuple[int, int, int]) -> str:
+    """As Slurm writes it."""
     return f"{version[0]}.{version[1]:02}.{version[2]}"

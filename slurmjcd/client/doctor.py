@@ -13,6 +13,7 @@ import click
 
 from slurmjcd import __version__
 from slurmjcd.client.failure import DENIED, ERROR, UNREACHABLE, Failure
+from slurmjcd.client.table import plain
 
 if TYPE_CHECKING:
     from slurmjcd.config import Config
@@ -28,67 +29,89 @@ _SIGNS: Final = {"ok": "ok", "unknown": "?", "warning": "warning", "error": "ERR
     help="The daemon's configuration; default /etc/slurmjcd/slurmjcd.toml.",
 )  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
-@click.pass_obj
-def doctor(connect: Any, config_path: Path | None, as_json: bool) -> None:
-    """Look at configuration, sockets, kernel and Redis, and print the fix for what is wrong.
+def doctor(config_path: Path | None, as_json: bool) -> None:
+    """Look at configuration, slurm.conf and plugin, spool, sockets, kernel, Redis and daemon, and print each fix.
 
     Exit status: 0 when nothing has to be done (warnings may be left), 1 when something has to be, 3 when Redis or
     slurmjcd can't be reached, 4 when this user may not read the configuration or Redis denies access.
     """
-    from slurmjcd import configfile
-    from slurmjcd.errors import ConfigError
-
-    try:
-        config = configfile.load(config_path, os.environ)
-    except ConfigError as exc:
-        denied = isinstance(exc.__cause__, PermissionError)
-        raise Failure(str(exc).replace("\n", "; "), DENIED if denied else ERROR) from exc
-    findings = asyncio.run(_look(config))
-    findings += _daemon(connect, config)
+    findings, meta = _all(config_path)
     if as_json:
-        rows = [{name: getattr(found, name) for name in ("check", "level", "text", "fix")} for found in findings]
-        meta = {"redis": config.redis_address, "version": __version__}
-        click.echo(json.dumps({"schema": SCHEMA, "meta": meta, "findings": rows}))
+        names = ("check", "level", "code", "text", "fix")
+        rows = [{name: getattr(found, name) for name in names} for found in findings]
+        click.echo(json.dumps({"schema": SCHEMA, "meta": meta | {"version": __version__}, "findings": rows}))
     else:
         click.echo("\n".join(line for found in findings for line in _lines(found)))
     raise SystemExit(_status(findings))
 
 
-async def _look(config: Config) -> list[Finding]:
-    from slurmjcd.doctor import machine, redis
+def _all(config_path: Path | None) -> tuple[list[Finding], dict[str, Any]]:
+    """Everything, or what keeps the configuration from being read; and what the findings are about."""
+    from slurmjcd import configfile
+    from slurmjcd.doctor import fine, problem
+    from slurmjcd.errors import ConfigError
 
-    findings = [*machine.configuration(config), *machine.sockets(config), *machine.privacy(config)]
+    path = config_path or configfile.DEFAULT_PATH
+    try:
+        config = configfile.load(config_path, os.environ)
+    except ConfigError as exc:
+        if isinstance(exc.__cause__, PermissionError):
+            return [problem("config-denied", str(exc), "run slurmjc doctor as root")], {"config": str(path)}
+        return [_of_file(path, line) for line in str(exc).splitlines()], {"config": str(path)}
+    there = "right" if path.exists() else "not there, so all is at its default"
+    findings = [fine("configuration", f"{path}: {there}"), *asyncio.run(_look(config)), *_daemon(config)]
+    if any(found.code == "redis-down" for found in findings):  # the daemon says it once more
+        findings = [found for found in findings if found.code != "daemon-without-redis"]
+    return findings, {"config": str(path), "redis": config.redis_address}
+
+
+def _of_file(path: Path, line: str) -> Finding:
+    from slurmjcd.doctor import problem
+
+    text, _, hint = line.rpartition(": ")
+    if hint.startswith(("did you mean", "it belongs", "known here", "chmod", "chown", "write [")):
+        fix = hint if hint.startswith("ch") else f"edit {path}: {hint}"
+        return problem("config-file", text, fix)
+    return problem("config-file", line, f"edit {path}; slurmjcd check-config --print-default shows every key")
+
+
+async def _look(config: Config) -> list[Finding]:
+    from slurmjcd.doctor import certificates, machine, redis, slurm, spool
+
+    findings = [*machine.configuration(config), *machine.sockets(config), *slurm.privacy(config), *slurm.look(config)]
+    findings += [*spool.look(config), *certificates.files(config)]
     findings += [found async for found in redis.look(config)]
     return [*findings, *machine.kernel(config)]
 
 
-def _daemon(connect: Any, config: Config) -> list[Finding]:
-    """Whether the daemon answers, and is of our version."""
+def _daemon(config: Config) -> list[Finding]:
+    """What the daemon says of itself."""
     from slurmjcd.client.connection import Connection
-    from slurmjcd.doctor import Finding
+    from slurmjcd.doctor import daemon, problem
 
     if "query" not in config.daemon.roles:
         return []
     try:
-        server = Connection(str(config.query_socket), 5.0).hello["server"].decode()
+        connection = Connection(str(config.query_socket), 5.0)
+        server = connection.hello["server"].decode()
+        status = json.loads(connection.call(b"SLURMJC.STATUS")) if server.endswith(f"/{__version__}") else {}
     except Failure as exc:
-        return [Finding("daemon", "error", exc.message, "systemctl status slurmjcd")]
-    if server != f"slurmjcd/{__version__}":
-        return [Finding("daemon", "warning", f"{server} runs, this is {__version__}", "systemctl restart slurmjcd")]
-    return [Finding("daemon", "ok", f"{server} answers on {config.query_socket}")]
+        fix = "systemctl start slurmjcd; systemctl status slurmjcd says why it is not running"
+        return [problem("daemon-down", exc.message, fix)]
+    return list(daemon.look(server, status))
 
 
 def _lines(found: Finding) -> list[str]:
-    lines = [f"{_SIGNS[found.level]:<8} {found.check:<14} {found.text}"]
-    if found.fix and found.level != "ok":
-        lines.append(f"{'':<8} {'':<14} fix: {found.fix}")
+    lines = [f"{_SIGNS[found.level]:<8} {found.check:<14} {plain(found.text)}"]
+    if found.fix:
+        lines.append(f"{'':<8} {'':<14} fix: {plain(found.fix)}")
     return lines
 
 
 def _status(findings: list[Finding]) -> int:
-    wrong = [found for found in findings if found.level == "error"]
-    if any(found.check == "login" for found in wrong):
+    codes = {found.code for found in findings if found.level == "error"}
+    if codes & {"redis-login", "config-denied"}:
         return DENIED
-    if any(found.check in ("redis", "daemon") for found in wrong):
+    if codes & {"redis-down", "daemon-down"}:
         return UNREACHABLE
-    return ERROR if wrong else 0
+    return ERROR if codes else 0

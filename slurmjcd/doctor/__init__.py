@@ -4,16 +4,28 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
-Level = Literal["ok", "unknown", "warning", "error"]
+from slurmjcd.doctor.codes import CODES, Level
+
+__all__ = ["Finding", "Level", "fine", "problem"]
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """The result of one check. `fix` is what to do, empty when there is nothing to be done."""
+    """The result of one check. `fix` is a command or a line of a configuration; both empty when all is well."""
 
     check: str
     level: Level
     text: str
     fix: str = ""
+    code: str = ""  # one of codes.CODES
+
+
+def fine(check: str, text: str) -> Finding:
+    return Finding(check, "ok", text)
+
+
+def problem(code: str, text: str, fix: str) -> Finding:
+    """A finding by its name in docs/doctor.md, which says how bad it is."""
+    check, level = CODES[code]
+    return Finding(check, level, text, fix, code)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""This host: the configuration's own checks, sockets, directories, kernel settings that a Redis here depends on."""
+"""This host: the configuration's own checks, sockets, and kernel settings that a Redis here depends on."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ from typing import Final
 
 from slurmjcd.checks import check_machine, slurm_uid
 from slurmjcd.config import Config
-from slurmjcd.doctor import Finding
+from slurmjcd.doctor import Finding, fine, problem
 from slurmjcd.errors import ConfigError
-from slurmjcd.slurmconf import private_jobs
 
 _LOCAL: Final = ("127.0.0.1", "localhost", "[::1]")
 
@@ -31,9 +30,24 @@ def configuration(config: Config) -> Iterator[Finding]:
     except ConfigError as exc:
         for line in str(exc).splitlines():
             text, _, fix = line.rpartition(": ")
-            yield Finding("configuration", "error", text or line, fix if text else "")
+            key = line.split(":", 1)[0]
+            secret = key.startswith("redis.")
+            code = "config-user" if key == "daemon.slurm_user" else "config-secret" if secret else "config-directory"
+            if not fix.startswith(("chmod ", "chown ", "mkdir ", "set it ")):
+                text, fix = line, _fix_of(key)
+            yield problem(code, text, fix)
     else:
-        yield Finding("configuration", "ok", "users, directories and secrets are as the daemon needs them")
+        yield fine("configuration", "users, directories and secrets are as the daemon needs them")
+
+
+def _fix_of(key: str) -> str:
+    """What to do where the check says only what is wrong."""
+    if key.startswith("redis.tls"):
+        return f"chown slurmjcd <file>; or {key.replace('redis.', '[redis] ')} = in slurmjcd.toml"
+    if key.startswith("redis."):
+        return "install -m 600 -o slurmjcd /dev/stdin <file>, and type the password"
+    section, _, name = key.split(",", maxsplit=1)[0].partition(".")
+    return f"install -d -m 755 -o slurmjcd <directory>; or [{section}] {name} = in slurmjcd.toml"
 
 
 def sockets(config: Config) -> Iterator[Finding]:
@@ -50,65 +64,62 @@ def _socket(name: str, path: Path, config: Config, *, forbidden: int = 0, wanted
     try:
         status, directory = path.lstat(), path.parent.stat()
     except OSError as exc:
-        yield Finding("sockets", "error", f"{name}: {path}: {exc.strerror}", "systemctl start slurmjcd")
+        server = "redis-server" if name == "Redis' socket" and config.redis.address else "slurmjcd"
+        yield problem("socket-missing", f"{name}: {path}: {exc.strerror}", f"systemctl start {server}")
         return
     mode = stat.S_IMODE(status.st_mode)
     if not stat.S_ISSOCK(status.st_mode):
-        yield Finding(
-            "sockets", "error", f"{name}: {path} is no socket", f"move {path} away and restart what serves it"
-        )
+        fix = f"mv {path} {path}.old && systemctl restart slurmjcd-ingest.socket slurmjcd-query.socket slurmjcd"
+        yield problem("socket-foreign", f"{name}: {path} is no socket", fix)
     elif name == "ingest.sock" and mode & forbidden and config.ingest.mode & forbidden != mode & forbidden:
-        yield Finding("sockets", "error", f"{name}: mode {mode:04o} lets others than SlurmUser in", f"chmod 600 {path}")
+        yield problem("ingest-mode", f"{name}: mode {mode:04o} lets others than SlurmUser in", f"chmod 600 {path}")
     elif name != "ingest.sock" and mode & forbidden:
         fix = f"set unixsocketperm 770 for Redis, or chmod o-rwx {path}"
-        yield Finding("sockets", "error", f"{name}: mode {mode:04o} lets every user of this host in", fix)
+        yield problem("redis-socket-mode", f"{name}: mode {mode:04o} lets every user of this host in", fix)
     elif mode & wanted != wanted and config.query.mode == wanted:
-        yield Finding("sockets", "warning", f"{name}: mode {mode:04o} keeps users out", f"chmod {wanted:o} {path}")
-    elif name == "ingest.sock" and status.st_uid not in (0, slurm_uid(config)):
+        yield problem("query-mode", f"{name}: mode {mode:04o} keeps users out", f"chmod {wanted:o} {path}")
+    elif name == "ingest.sock" and status.st_uid not in (0, _slurm_uid(config)):
         fix = f"chown {config.daemon.slurm_user} {path}, or SocketUser= in slurmjcd-ingest.socket"
-        yield Finding("sockets", "error", f"{name}: belongs to uid {status.st_uid}, not to SlurmUser", fix)
+        yield problem("ingest-owner", f"{name}: belongs to uid {status.st_uid}, not to SlurmUser", fix)
     else:
-        yield Finding("sockets", "ok", f"{name}: mode {mode:04o}, uid {status.st_uid}")
+        yield fine("sockets", f"{name}: mode {mode:04o}, uid {status.st_uid}")
     if directory.st_mode & stat.S_IWOTH:
         text = f"{name}: everyone may write to {path.parent}, so anyone could put a socket of theirs there"
-        yield Finding("sockets", "error", text, f"chmod o-w {path.parent}")
+        yield problem("socket-directory", text, f"chmod o-w {path.parent}")
 
 
-def privacy(config: Config) -> Iterator[Finding]:
-    """Who sees whose jobs."""
-    setting = config.access.private_data
-    if setting != "slurm":
-        yield Finding("privacy", "ok", f"users see {'their own' if setting else 'all'} jobs: access.private_data")
-        return
-    conf = config.access.slurm_conf
-    if not os.access(conf, os.R_OK):
-        text = f"{conf} can't be read, so users see their own jobs only, whatever PrivateData says"
-        yield Finding("privacy", "warning", text, "set access.slurm_conf to this cluster's slurm.conf")
-        return
-    yield Finding(
-        "privacy", "ok", f"users see {'their own' if private_jobs(conf) else 'all'} jobs: PrivateData of {conf}"
-    )
+def _slurm_uid(config: Config) -> int | None:
+    """None when there is no such user, which is a finding of `configuration`."""
+    try:
+        return slurm_uid(config)
+    except ConfigError:
+        return None
 
 
 def kernel(config: Config, *, sys: Path = Path("/sys"), proc: Path = Path("/proc")) -> Iterator[Finding]:
     """What makes Redis' snapshots slow or fail; only where it runs on this host."""
     if not redis_is_here(config):
         return
-    pages = _read(sys / "kernel/mm/transparent_hugepage/enabled")
+    where = sys / "kernel/mm/transparent_hugepage/enabled"
+    pages = _read(where)
     if "[always]" in pages:
         text = "transparent huge pages are always on: each snapshot of Redis copies 2 MiB for every page it touches"
-        fix = f"echo madvise > {sys}/kernel/mm/transparent_hugepage/enabled, at each boot"
-        yield Finding("huge pages", "warning", text, fix)
+        fix = f"echo madvise > {where}; at each boot: transparent_hugepage=madvise on the kernel's command line"
+        yield problem("huge-pages", text, fix)
+    elif pages:
+        yield fine("huge pages", f"transparent huge pages: {pages}")
     else:
-        yield Finding("huge pages", "ok" if pages else "unknown", f"transparent huge pages: {pages or 'not known'}")
-    overcommit = _read(proc / "sys/vm/overcommit_memory")
+        yield problem("huge-pages-unknown", f"{where} can't be read", f"cat {where}: it should say madvise or never")
+    where = proc / "sys/vm/overcommit_memory"
+    overcommit = _read(where)
     if overcommit == "0":
         text = "vm.overcommit_memory is 0: Redis can't fork for a snapshot when it uses half of the memory"
-        fix = "sysctl vm.overcommit_memory=1, and a line vm.overcommit_memory=1 in /etc/sysctl.d"
-        yield Finding("overcommit", "warning", text, fix)
+        fix = "sysctl -w vm.overcommit_memory=1; echo vm.overcommit_memory=1 > /etc/sysctl.d/90-slurmjcd.conf"
+        yield problem("overcommit", text, fix)
+    elif overcommit:
+        yield fine("overcommit", f"vm.overcommit_memory: {overcommit}")
     else:
-        level: str = "ok" if overcommit else "unknown"
-        yield Finding("overcommit", "ok" if level == "ok" else "unknown", f"vm.overcommit_memory: {overcommit or '?'}")
+        yield problem("overcommit-unknown", f"{where} can't be read", "sysctl vm.overcommit_memory: it should say 1")
 
 
 def _read(path: Path) -> str:
@@ -116,3 +127,7 @@ def _read(path: Path) -> str:
         return path.read_text().strip()
     except OSError:
         return ""
+
+
+def may_read(path: Path) -> bool:
+    return os.access(path, os.R_OK)

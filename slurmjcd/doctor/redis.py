@@ -3,18 +3,21 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Iterator
 from typing import Final
 
 from slurmjcd import __version__, protocol
 from slurmjcd.config import Config
-from slurmjcd.doctor import Finding
+from slurmjcd.doctor import Finding, capacity, certificates, fine, problem
 from slurmjcd.doctor.machine import redis_is_here
 from slurmjcd.errors import Refused, StoreError
 from slurmjcd.store import Store, StoreInfo, StoreLink
 
 _ACL: Final = "ACL"
 _DENIED: Final = ("NOPERM", "NOAUTH", "invalid username-password pair")
+_SKEW_S: Final = 2.0
+_SAVES: Final = ("aof_last_write_status", "aof_last_bgrewrite_status", "rdb_last_bgsave_status")
 
 
 async def look(config: Config) -> AsyncIterator[Finding]:
@@ -25,18 +28,15 @@ async def look(config: Config) -> AsyncIterator[Finding]:
     try:
         info = await link.open()
     except StoreError as exc:
-        text = str(exc)
-        if "lacks the module" in text:
-            text, _, fix = text.partition(": ")
-            yield Finding("module", "error", text, fix)
-        elif any(word in text for word in _DENIED):
-            yield Finding("login", "error", text, "redis.user and redis.password_file, or the ACL file of Redis")
-        else:
-            yield Finding("redis", "error", text, "start Redis (systemctl status redis-server), or set redis.address")
+        yield unreachable(str(exc), config)
         return
     try:
-        yield Finding("redis", "ok", f"{info.text('server')} {info.text('server_version')} at {store.address}")
-        for finding in (*module(info), *settings(info, config), *transport(config)):
+        yield fine("redis", f"{info.text('server')} {info.text('server_version')} at {store.address}")
+        for finding in (*module(info), *settings(info, config), *transport(config), *clock(info)):
+            yield finding
+        for finding in certificates.shown(link.peer_certificate()):
+            yield finding
+        async for finding in capacity.look(config, store, link, info):
             yield finding
         async for finding in _users(config, store, link):
             yield finding
@@ -44,52 +44,110 @@ async def look(config: Config) -> AsyncIterator[Finding]:
         await link.close()
 
 
+def unreachable(text: str, config: Config) -> Finding:
+    """Why Redis can't be asked anything."""
+    if "lacks the module" in text:
+        text, _, fix = text.partition(": ")
+        return problem("module-missing", text, fix)
+    if "install slurmjcd and slurm_jobcomp.so of one version" in text:
+        return problem("module-version", text, "install both of one version and restart Redis")
+    if any(word in text for word in _DENIED):
+        user = config.redis.user or config.redis.reader_user or "default"
+        fix = f"redis-cli ACL GETUSER {user}; [redis] user = and password_file = in slurmjcd.toml have to fit it"
+        return problem("redis-login", text, fix)
+    if "certificate has expired" in text:
+        return problem("certificate-over", text, "a new certificate for Redis: tls-cert-file in redis.conf; restart it")
+    server = "slurmjcd: it runs this Redis" if config.embedded_used else "redis-server, or [redis] address = is wrong"
+    return problem("redis-down", text, f"systemctl start {server}")
+
+
 def module(info: StoreInfo) -> Iterator[Finding]:
     """Daemon and module of one version."""
     version = info.text("module_version")
     if version == __version__:
-        yield Finding("module", "ok", f"slurm_jobcomp.so {version}")
+        yield fine("module", f"slurm_jobcomp.so {version}")
     else:
         text = f"slurm_jobcomp.so is version {version}, slurmjcd {__version__}"
-        yield Finding("module", "warning", text, "install both of one version and restart Redis")
+        yield problem("module-version", text, "install both of one version and restart Redis")
 
 
 def settings(info: StoreInfo, config: Config) -> Iterator[Finding]:
-    """Eviction, persistence, and what a replica does that can't follow."""
+    """Role, eviction, persistence, and what a replica does that can't follow."""
+    if "ingest" in config.daemon.roles and info.text("role") == "slave":
+        text = f"{config.redis_address} is a replica, which takes no records"
+        yield problem("redis-replica", text, '[redis] address = "<the master\'s>" in slurmjcd.toml')
     policy = info.text("maxmemory_policy")
     if policy == "noeviction":
-        yield Finding("eviction", "ok", "maxmemory-policy noeviction")
+        yield fine("eviction", "maxmemory-policy noeviction")
     else:
         text = f"maxmemory-policy is {policy or 'unknown'}: under memory pressure Redis would delete whole days of jobs"
-        yield Finding("eviction", "error", text, "maxmemory-policy noeviction in redis.conf")
+        fix = "maxmemory-policy noeviction in redis.conf; now: redis-cli CONFIG SET maxmemory-policy noeviction"
+        yield problem("eviction", text, fix)
     yield from _persistence(info, config)
+    yield from _replicas(info, config)
+
+
+def _replicas(info: StoreInfo, config: Config) -> Iterator[Finding]:
+    has = int(info.fields.get("replicas") or 0)
+    if config.redis.durability == "replicas" and has < config.redis.replicas:
+        text = f"redis.durability is 'replicas', and {has} of {config.redis.replicas} are connected: "
+        text += "nothing counts as shipped"
+        fix = "on each replica: redis-cli REPLICAOF <master> <port>; or [redis] replicas = and durability = as it is"
+        yield problem("replicas-missing", text, fix)
     behavior = info.text("propagation-error-behavior")
+    fix = "propagation-error-behavior panic-on-replicas in redis.conf, on every replica"
     if not behavior:
         text = "propagation-error-behavior is not told by this module"
-        yield Finding("propagation", "unknown", text, "redis-cli CONFIG GET propagation-error-behavior")
+        yield problem("propagation-unknown", text, "redis-cli CONFIG GET propagation-error-behavior")
     elif behavior == "ignore":
         text = "propagation-error-behavior is ignore: a replica without the module drops every record and counts as one"
-        level = "error" if info.fields.get("replicas") else "warning"
-        fix = "propagation-error-behavior panic-on-replicas in redis.conf, on every replica"
-        yield Finding("propagation", "error" if level == "error" else "warning", text, fix)
+        yield problem("propagation-loses" if has else "propagation-ignored", text, fix)
     else:
-        yield Finding("propagation", "ok", f"propagation-error-behavior {behavior}")
+        yield fine("propagation", f"propagation-error-behavior {behavior}")
 
 
 def _persistence(info: StoreInfo, config: Config) -> Iterator[Finding]:
+    failed = [name for name in _SAVES if info.text(name) == "err"]
+    if failed:
+        text = f"Redis failed to write its files in {info.text('dir') or 'its directory'}: {', '.join(failed)}"
+        fix = f"df {info.text('dir') or '/var/lib/redis'}; its log has why; then redis-cli BGREWRITEAOF"
+        yield problem("save-failed", text, fix)
     if not info.flag("aof_enabled"):
         text = "the append-only file is off: a restart of Redis loses what the last snapshot lacks, or all"
-        yield Finding("persistence", "error", text, "appendonly yes in redis.conf")
+        fix = "appendonly yes in redis.conf; now: redis-cli CONFIG SET appendonly yes, not a restart, which loses all"
+        yield problem("aof-off", text, fix)
         return
     sync = info.text("appendfsync")
     if sync == "no":
         text = "appendfsync is no: a power failure loses what the kernel has not written yet"
-        yield Finding("persistence", "warning", text, "appendfsync everysec, or always, in redis.conf")
-    else:
-        yield Finding("persistence", "ok", f"append-only file, appendfsync {sync}")
+        yield problem("appendfsync-no", text, "appendfsync everysec, or always, in redis.conf")
+    elif not failed:
+        yield fine("persistence", f"append-only file, appendfsync {sync}")
     if config.redis.durability == "aof" and not info.flag("waitaof"):
         text = "redis.durability is 'aof', and this server has no WAITAOF"
-        yield Finding("persistence", "error", text, "a Redis of 7.2 or later or a Valkey, or appendfsync always")
+        fix = 'a Redis of 7.2 or later or a Valkey; or durability = "memory" and appendfsync always in redis.conf'
+        yield problem("waitaof-missing", text, fix)
+
+
+def clock(info: StoreInfo, now_s: float | None = None) -> Iterator[Finding]:
+    """Whether Redis, which lets days of jobs expire, and this host agree on the time."""
+    theirs_ms = info.fields.get("time_ms")
+    if not isinstance(theirs_ms, int):
+        return
+    now = time.time() if now_s is None else now_s
+    apart = theirs_ms / 1000 - now
+    newest = info.fields.get("newest")
+    if abs(apart) > _SKEW_S:
+        text = f"Redis' clock is {abs(apart):.0f} s {'ahead of' if apart > 0 else 'behind'} this host's: "
+        text += "jobs expire too early or too late"
+        yield problem("clock-skew", text, "chronyc tracking, or timedatectl, on both hosts; set NTP up where it is off")
+    elif isinstance(newest, int) and newest > now + 60:
+        text = f"the newest job ended {newest - now:.0f} s in the future: slurmctld's clock is or was ahead"
+        yield problem(
+            "clock-future", text, "chronyc tracking, or timedatectl, on slurmctld's host; slurmjc jobs -S now"
+        )
+    else:
+        yield fine("clock", f"Redis' clock is {abs(apart):.1f} s from this host's")
 
 
 def transport(config: Config) -> Iterator[Finding]:
@@ -97,38 +155,45 @@ def transport(config: Config) -> Iterator[Finding]:
     address = config.redis_address
     if address.startswith("redis://") and not redis_is_here(config):
         text = f"{address} is not encrypted: passwords and jobs pass the network in clear"
-        yield Finding("transport", "error", text, "tls-port for Redis, rediss:// in redis.address, redis.tls_ca_file")
+        fix = f'tls-port 6379 in redis.conf; [redis] address = "rediss{address[5:]}" and tls_ca_file = in slurmjcd.toml'
+        yield problem("plain-text", text, fix)
     else:
-        yield Finding("transport", "ok", "TLS" if address.startswith("rediss://") else "stays on this host")
+        yield fine("transport", "TLS" if address.startswith("rediss://") else "stays on this host")
 
 
 async def _users(config: Config, store: Store, link: StoreLink) -> AsyncIterator[Finding]:
     """The users of redis.user and redis.reader_user may do what they must, and no more."""
     if config.embedded_used:
-        yield Finding(_ACL, "ok", "the daemon's own Redis, on a socket in its state directory")
+        yield fine(_ACL, "the daemon's own Redis, on a socket in its state directory")
         return
     name = (config.redis.user if "ingest" in config.daemon.roles else config.redis.reader_user) or "default"
+    acl = "aclfile /etc/redis/slurmjcd.acl in redis.conf"
     if await _may(link, b"CONFIG", b"GET", b"maxmemory"):
         text = f"user '{name}' of Redis may do anything, CONFIG and FLUSHALL included"
-        yield Finding(_ACL, "warning", text, "the users of systemd/redis/slurmjcd.acl, in redis.user and reader_user")
+        fix = f'{acl}; [redis] user = "slurmjcd-writer" and reader_user = "slurmjcd-reader" in slurmjcd.toml'
+        yield problem("acl-all", text, fix)
     elif "ingest" in config.daemon.roles:
-        yield Finding(_ACL, "ok", f"user '{name}' writes records and does nothing else")
+        yield fine(_ACL, f"user '{name}' writes records and does nothing else")
     if not config.redis.reader_user:
         text = f"questions are asked by user '{name}', who may write"
-        yield Finding(_ACL, "warning", text, "redis.reader_user = 'slurmjcd-reader', see systemd/redis/slurmjcd.acl")
+        yield problem("acl-no-reader", text, f'[redis] reader_user = "slurmjcd-reader" in slurmjcd.toml; {acl}')
         return
     try:
         async with store.reader() as reader:
             # deletes what ended before 1970: nothing, and yet it is a command that writes
             writes = await _may(reader, protocol.TRIM, store.prefix, b"BEFORE", b"0")
     except StoreError as exc:
-        yield Finding(_ACL, "error", f"user '{config.redis.reader_user}': {exc}", "redis.reader_password_file")
+        text = f"user '{config.redis.reader_user}': {exc}"
+        fix = "[redis] reader_password_file = in slurmjcd.toml has to hold the password of this user in slurmjcd.acl"
+        yield problem("acl-reader-denied", text, fix)
         return
     if writes:
         text = f"user '{config.redis.reader_user}', who only asks, may write"
-        yield Finding(_ACL, "warning", text, "its line in systemd/redis/slurmjcd.acl")
+        user = config.redis.reader_user
+        fix = f"redis-cli ACL SETUSER {user} -slurmjc.put -slurmjc.trim -slurmjc.index, and so in its {acl}"
+        yield problem("acl-reader-writes", text, fix)
     else:
-        yield Finding(_ACL, "ok", f"user '{config.redis.reader_user}' only reads")
+        yield fine(_ACL, f"user '{config.redis.reader_user}' only reads")
 
 
 async def _may(link: StoreLink, *words: bytes) -> bool:
