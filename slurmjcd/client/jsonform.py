@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
@@ -34,7 +35,7 @@ def job_object(job: Job) -> dict[str, Any]:
     limit = job["time_limit"]
     out["time_limit_s"] = limit * 60 if isinstance(limit, int) else None
     out["time_limit_kind"] = limit.lower() if isinstance(limit, str) else None
-    out["extra"] = {_text(name): _text(value) for name, value in job["extra"].items()}
+    out["extra"] = {_text(name): _value(value) for name, value in job["extra"].items()}
     return out
 
 
@@ -43,6 +44,17 @@ def _text(value: Any) -> Any:
     if isinstance(value, str) and not value.isascii():
         return value.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
     return value
+
+
+def _value(value: Any) -> Any:
+    """What no plugin of ours has put into `extra`, but somebody may have: anything that MessagePack can hold."""
+    if value is None or isinstance(value, str | int):
+        return _text(value)
+    if isinstance(value, list):
+        return [_value(each) for each in value]
+    if isinstance(value, dict):
+        return {_text(str(name)): _value(each) for name, each in value.items()}
+    return value if isinstance(value, float) and math.isfinite(value) else str(value)
 
 
 def document(jobs: Iterable[Job], meta: dict[str, Any]) -> Iterator[str]:

@@ -18,6 +18,7 @@ from slurmjcd.client.failure import ERROR
 _COMMANDS: Final = {
     "audit": "Account for every record that slurmctld handed over.",
     "doctor": "Look for what is wrong, and say the fix.",
+    "export": "Write jobs for other programs: NDJSON, CSV, Parquet, XDMoD.",
     "import": "Take in jobs from logs, tables and other tools, each once.",
     "jobs": "List completed jobs, with sacct's flags.",
     "quarantine": "Records that were refused: list, show, retry, drop.",

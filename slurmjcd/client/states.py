@@ -21,6 +21,12 @@ NUMBERS: Final = {
     for name in names
 } | {name: flag for long, (short, flag) in _FLAGS.items() for name in (long, short)}  # fmt: skip
 _FLAG_NAMES: Final = {flag: name for name, (_, flag) in _FLAGS.items()}
+FLAGS_MASK: Final = sum(_FLAG_NAMES)  # flags that are shown instead of the base state
+
+
+def is_base_state(state: int) -> bool:
+    """Whether there is a name for it."""
+    return 0 <= state < len(_STATES)
 
 
 def state_name(state: int, flags: int | None) -> str:
@@ -28,7 +34,7 @@ def state_name(state: int, flags: int | None) -> str:
     for flag, name in _FLAG_NAMES.items():
         if flags and flags & flag:
             return name
-    return _STATES[state][0] if 0 <= state < len(_STATES) else str(state)
+    return _STATES[state][0] if is_base_state(state) else str(state)
 
 
 def state_number(name: str) -> int:
