@@ -205,9 +205,12 @@ class AccessSection(Section):
 
 
 class HealthSection(Section):
-    """/healthz, /readyz and /metrics."""
+    """/healthz, /readyz, /metrics and the status page."""
 
     listen: str = Field("127.0.0.1:9856", description="loopback host:port, unix:/path, or '' for none")
+    token_file: OptionalPath = Field(
+        None, description="file (mode 0600) with the token for search and reports on the status page; none: off"
+    )
 
     @model_validator(mode="after")
     def _listen_is_local(self) -> HealthSection:

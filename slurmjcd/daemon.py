@@ -23,6 +23,7 @@ from slurmjcd.errors import ConfigError, SlurmjcdError, SpoolError, StoreError
 from slurmjcd.health import HealthServer, tcp_socket
 from slurmjcd.ingest import IngestServer
 from slurmjcd.intake.server import IntakeServer, read_token
+from slurmjcd.jobpages import JobPages, page_token
 from slurmjcd.listener import Listener, descriptors
 from slurmjcd.lookups import Lookups
 from slurmjcd.metrics import Metrics
@@ -74,7 +75,8 @@ class Daemon:
         self._passed = systemd.take_listen_fds(os.environ)
         self._readiness = Readiness(self)
         self.observer = Observer(self)
-        pages = StatusPage(self.observer).pages
+        self._job_pages = JobPages(self)
+        pages = StatusPage(self.observer, search_is_on=lambda: self._job_pages.on).pages | self._job_pages.pages
         self._health = HealthServer(self.metrics, self._readiness.report, self._readiness.refresh_metrics, pages)
 
     async def run(self) -> None:
@@ -116,6 +118,7 @@ class Daemon:
         if "query" in config.daemon.roles:
             await self._start_query()
         if config.health.listen:
+            self._job_pages.set_token(page_token(config))
             await self._health.start(self._health_socket(config.health.listen))
             self._spawn("observer", self.observer.run())
         for name, sock in self._passed.items():
@@ -267,24 +270,24 @@ class Daemon:
 
         self._reload = asyncio.get_running_loop().create_task(one_after_the_other(), name="reload")
 
-    def _load_checked(self) -> tuple[Config, AccessPolicy]:
+    def _load_checked(self) -> tuple[Config, AccessPolicy, str | None]:
         config = self._load()
         check_machine(config)
-        return config, self._policy(config)
+        return config, self._policy(config), page_token(config)
 
     async def _reload_now(self) -> None:
         self._notifier.reloading()
         try:
             # users are looked up, which may take as long as a directory server likes
-            config, policy = await self._lookups.run(self._load_checked)
+            config, policy, token = await self._lookups.run(self._load_checked)
         except (ConfigError, TimeoutError) as exc:
             why = str(exc) or f"looking up its users took more than {_RELOAD_S:g} s"
             log.error("reload: the old configuration stays: %s", why.replace("\n", "; "))
         else:
-            self._take_in(config, policy)
+            self._take_in(config, policy, token)
         self._notifier.ready(self._readiness.summary())
 
-    def _take_in(self, config: Config, policy: AccessPolicy) -> None:
+    def _take_in(self, config: Config, policy: AccessPolicy, token: str | None) -> None:
         """Take over what can change while running, and name what can't."""
         if self.query is not None:
             self.query.policy = policy
@@ -292,8 +295,15 @@ class Daemon:
         if self.spool is not None:
             self.spool.max_bytes = config.spool.max_bytes
             self.spool.replay_s, self.spool.replay_bytes = config.spool.replay_s, config.spool.replay_bytes
+        self._job_pages.set_token(token)
         logging.getLogger().setLevel(config.daemon.log_level.upper())
-        live = {"access": None, "query": {"socket", "mode", "store_connections"}, "spool": {"path"}, "daemon": ...}
+        live = {
+            "access": None,
+            "health": {"listen"},
+            "query": {"socket", "mode", "store_connections"},
+            "spool": {"path"},
+            "daemon": ...,
+        }
         changed = []
         for section in type(config).model_fields:
             old, new = getattr(self.config, section).model_dump(), getattr(config, section).model_dump()

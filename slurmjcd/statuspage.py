@@ -8,7 +8,7 @@ import re
 import socket
 import string
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from html import escape
 from importlib.resources import files
 from typing import Any, Final
@@ -37,10 +37,13 @@ _CODE: Final = re.compile(r"`([^`]*)`")
 class StatusPage:
     """The pages by their paths."""
 
-    def __init__(self, observer: Observer) -> None:
-        self._observer = observer
+    def __init__(self, observer: Observer, search_is_on: Callable[[], bool] = lambda: False) -> None:
+        self._observer, self._search_is_on = observer, search_is_on
         folder = files("slurmjcd") / "page"
         self._template = string.Template((folder / "index.html").read_text("utf-8"))
+        self._search = {
+            on: (folder / f"search-{'on' if on else 'off'}.html").read_text("utf-8") for on in (True, False)
+        }
         self._files = {file.name: file.read_bytes() for file in folder.iterdir() if _kind(file.name) in _TYPES}
         self.pages: dict[str, Page] = {"/": self._index, "/api/status": self._status, "/api/history": self._history}
         self.pages |= {f"/page/{name}": self._file for name in self._files}
@@ -58,6 +61,7 @@ class StatusPage:
             level=level,
             overall=escape(text),
             stages="\n".join(map(_stage_row, stages)),
+            search=self._search[self._search_is_on()],
             troubles=_trouble_list(observer.troubles.latest()[:_SHOWN], now=now, since=observer.started),
         )
         return web.Response(text=body, content_type="text/html", headers=_PAGE_HEADERS)

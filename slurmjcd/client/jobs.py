@@ -107,7 +107,7 @@ def _rows(connection: Connection, selection: Selection, options: dict[str, Any])
         found = _all_there(found, options["jobs"])
     if options["truncate"]:
         found = _truncated(found, selection)
-    return found if options["duplicates"] else _latest(found)
+    return found if options["duplicates"] else latest(found)
 
 
 def _decoded(connection: Connection, selection: Selection) -> Iterator[columns.Job]:
@@ -118,7 +118,7 @@ def _decoded(connection: Connection, selection: Selection) -> Iterator[columns.J
             raise Failure(f"slurmjcd sent what is no record: {exc}") from exc
 
 
-def _latest(found: Iterable[columns.Job]) -> list[columns.Job]:
+def latest(found: Iterable[columns.Job]) -> list[columns.Job]:
     """The latest run of each job, in order of completion."""
     latest: dict[tuple[Any, int], columns.Job] = {}
     for job in found:

@@ -21,7 +21,7 @@ from slurmjcd.client.selection import Selection, say_window, select
 from slurmjcd.client.states import state_name
 
 SCHEMA: Final = "slurmjc.report/1"
-_FIELDS: Final = ("user", "account", "partition", "state", "qos", "name", "day", "hour")
+FIELDS: Final = ("user", "account", "partition", "state", "qos", "name", "day", "hour")
 _SUMS: Final = ("jobs", "node_seconds", "cpu_seconds", "wait_seconds", "run_seconds")
 _TIME_FORMS: Final = {"day": "%Y-%m-%d", "hour": "%Y-%m-%dT%H:00Z"}
 _BAR: Final = 30  # characters of the longest bar
@@ -50,7 +50,7 @@ def _options(command: Any) -> Any:
 
 
 @click.command("report")
-@click.argument("by", nargs=-1, type=click.Choice(_FIELDS, case_sensitive=False))
+@click.argument("by", nargs=-1, type=click.Choice(FIELDS, case_sensitive=False))
 @_options
 @click.pass_obj
 def report(connect: Any, /, by: tuple[str, ...], **options: Any) -> None:
@@ -65,29 +65,44 @@ def report(connect: Any, /, by: tuple[str, ...], **options: Any) -> None:
         raise click.UsageError("--csv and --json exclude each other")
     selection = select(options)
     connection: Connection = connect()
-    groups = _ask(connection, fields, selection)
-    if set(fields) & set(_TIME_FORMS):
-        groups.sort(key=lambda group: [(value is None, value) for value in group.key])
-    left_out = len(groups) - len(groups := _most(groups, options["top"]))
+    found = _ask(connection, fields, selection)
+    in_order(fields, found)
+    left_out = len(found) - len(found := most(found, options["top"]))
     say_window(selection)
     if left_out:
         click.echo(f"slurmjc: {left_out} smaller groups left out (--top)", err=True)
     if options["as_json"]:
-        click.echo(_document(fields, groups, selection, connection, left_out))
+        sees = connection.hello["sees"].decode()
+        answer = document(fields, found, selection, sees=sees, left_out=left_out)
+        click.echo(json.dumps(answer).encode("utf-8", "replace").decode())
     elif options["as_csv"]:
-        _write_csv(fields, groups, header=not options["noheader"])
+        _write_csv(fields, found, header=not options["noheader"])
     else:
-        table.write(_lines(fields, groups, header=not options["noheader"], bars=sys.stdout.isatty()))
+        table.write(_lines(fields, found, header=not options["noheader"], bars=sys.stdout.isatty()))
 
 
 def _ask(connection: Connection, fields: tuple[str, ...], selection: Selection) -> list[Group]:
-    """The groups, most jobs first."""
     words = [word.encode("utf-8", "surrogateescape") for pair in selection.criteria for word in pair]
     rows = connection.call(b"SLURMJC.AGG", b"BY", *(field.encode() for field in fields), *words)
     try:
-        return [_group(fields, row) for row in rows]
+        return groups(fields, rows)
     except (TypeError, ValueError) as exc:
         raise Failure(f"slurmjcd sent what is no answer to SLURMJC.AGG: {exc}") from exc
+
+
+def groups(fields: tuple[str, ...], rows: list[Any]) -> list[Group]:
+    """The groups of an answer to SLURMJC.AGG, most jobs first.
+
+    Raises:
+        TypeError, ValueError: it is none.
+    """
+    return [_group(fields, row) for row in rows]
+
+
+def in_order(fields: tuple[str, ...], found: list[Group]) -> None:
+    """Sort them by time if there is one in their keys."""
+    if set(fields) & set(_TIME_FORMS):
+        found.sort(key=lambda group: [(value is None, value) for value in group.key])
 
 
 def _group(fields: tuple[str, ...], row: list[Any]) -> Group:
@@ -108,12 +123,12 @@ def _value(field: str, raw: bytes | None) -> str | int | None:
     return state_name(int(raw), None) if field == "state" else raw.decode("utf-8", "surrogateescape")
 
 
-def _most(groups: list[Group], top: int | None) -> list[Group]:
+def most(found: list[Group], top: int | None) -> list[Group]:
     """The `top` groups with most jobs, in the order they have."""
-    if top is None or len(groups) <= top:
-        return groups
-    kept = sorted(range(len(groups)), key=lambda at: -groups[at].jobs)[:top]
-    return [groups[at] for at in sorted(kept)]
+    if top is None or len(found) <= top:
+        return found
+    kept = sorted(range(len(found)), key=lambda at: -found[at].jobs)[:top]
+    return [found[at] for at in sorted(kept)]
 
 
 def _shown(field: str, value: str | int | None) -> str:
@@ -163,20 +178,20 @@ def _write_csv(fields: tuple[str, ...], groups: list[Group], *, header: bool) ->
     sys.stdout.flush()
 
 
-def _document(
-    fields: tuple[str, ...], groups: list[Group], selection: Selection, connection: Connection, left_out: int
-) -> str:
+def document(
+    fields: tuple[str, ...], found: list[Group], selection: Selection, *, sees: str, left_out: int
+) -> dict[str, Any]:
     """Add-only within /1: keys are as asked for, times epoch seconds."""
-    return json.dumps({
+    return {
         "schema": SCHEMA,
         "meta": {
             "by": list(fields),
             "window": {"start": selection.start or None, "end": selection.end},
-            "sees": connection.hello["sees"].decode(),
+            "sees": sees,
             "groups_left_out": left_out,
         },
         "groups": [
             {**dict(zip(fields, group.key, strict=True)), **{name: getattr(group, name) for name in _SUMS}}
-            for group in groups
+            for group in found
         ],
-    }).encode("utf-8", "replace").decode()  # fmt: skip
+    }
