@@ -117,6 +117,7 @@ def _check_secrets(config: Config) -> list[str]:
     for key, path in (
         ("redis.password_file", redis.password_file),
         ("redis.reader_password_file", redis.reader_password_file),
+        ("redis.sentinel_password_file", redis.sentinel_password_file),
         ("intake.token_file", config.intake.token_file),
         ("health.token_file", config.health.token_file),
     ):

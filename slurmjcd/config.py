@@ -14,6 +14,8 @@ SUN_PATH_MAX = 107  # bytes of a Unix socket's path, without its NUL
 MIB = 1024 * 1024
 _PORT = re.compile(r"[0-9]{1,5}")
 _PORT_MAX = 65535
+SENTINEL_PORT = 26379
+_SENTINEL = ("redis+sentinel://", "rediss+sentinel://")
 
 
 def _socket_path(path: Path) -> Path:
@@ -41,6 +43,25 @@ def _check_url(address: str) -> None:
         raise ValueError(f"address must be redis://host:port or rediss://host:port: {exc}") from None
     if not url.hostname or port == 0 or url.path not in ("", "/") or url.query or url.fragment:
         raise ValueError("address must be redis://host:port or rediss://host:port and nothing more")
+
+
+def sentinels(address: str) -> tuple[list[tuple[str, int]], str]:
+    """Hosts and ports of the sentinels, and the name of what they watch, in redis+sentinel://host:port,host:port/name.
+
+    Raises:
+        ValueError: it is no such address.
+    """
+    form = "address must be redis+sentinel://host:port,host:port/name, name being what the sentinels call the master"
+    try:
+        url = urlsplit(address)
+        each = [urlsplit(f"//{place}") for place in url.netloc.split(",")]
+        places = [(one.hostname or "", SENTINEL_PORT if one.port is None else one.port) for one in each]
+    except ValueError as exc:
+        raise ValueError(f"{form}: {exc}") from None
+    name = url.path.removeprefix("/")
+    if not all(host and port for host, port in places) or not name or "/" in name or url.query or url.fragment:
+        raise ValueError(form)
+    return places, name
 
 
 def _check_loopback(listen: str, alternative: str = "") -> None:
@@ -140,7 +161,11 @@ class SpoolSection(Section):
 class RedisSection(Section):
     """Where jobs live. Without an address the daemon runs its own Redis, see [embedded]."""
 
-    address: str = Field("", description="unix:/path, redis://host:port or rediss://host:port (TLS)")
+    address: str = Field(
+        "", description="unix:/path, redis://host:port, rediss://host:port (TLS), redis+sentinel://host,host,host/name"
+    )
+    sentinel_user: str = Field("", description="ACL user of the sentinels")
+    sentinel_password_file: OptionalPath = Field(None, description="file (mode 0600) with its password")
     user: str = Field("", description="ACL user that writes")
     password_file: OptionalPath = Field(None, description="file (mode 0600) with its password")
     reader_user: str = Field("", description="ACL user that only reads, for questions; default: user")
@@ -167,15 +192,26 @@ class RedisSection(Section):
 
     @model_validator(mode="after")
     def _address_is_known(self) -> RedisSection:
-        if self.address and not self.address.startswith(("unix:/", "redis://", "rediss://")):
-            raise ValueError("address must be unix:/path, redis://host:port or rediss://host:port")
+        if self.address and not self.address.startswith(("unix:/", "redis://", "rediss://", *_SENTINEL)):
+            raise ValueError("address must be unix:/path, redis://host:port, rediss://host:port or redis+sentinel://")
         if "@" in self.address:
             raise ValueError("address must not hold a password: use user and password_file")
         if self.address.startswith("unix:"):
             _socket_path(Path(self.address.removeprefix("unix:")))
+        elif self.has_sentinels:
+            sentinels(self.address)
         elif self.address:
             _check_url(self.address)
         return self
+
+    @property
+    def has_sentinels(self) -> bool:
+        """Whether the address is one of sentinels, who say where Redis is."""
+        return self.address.startswith(_SENTINEL)
+
+    @property
+    def has_tls(self) -> bool:
+        return self.address.startswith("rediss")
 
 
 class EmbeddedSection(Section):

@@ -28,6 +28,7 @@ from slurmjcd.checks import read_secret, secret_path
 from slurmjcd.config import Config
 from slurmjcd.errors import BadRecord, ConfigError, OutOfSequence, Refused, StoreError, Unavailable
 from slurmjcd.replies import PAGE_BYTES_MAX, GuardedParser, ReplyGuard
+from slurmjcd.sentinel import MasterFinder, Place
 
 log = logging.getLogger(__name__)
 
@@ -70,10 +71,14 @@ class StoreInfo:
 class StoreLink:
     """One connection to the store for one task."""
 
-    def __init__(self, connection: AbstractConnection, prefix: bytes, address: str) -> None:
+    def __init__(
+        self, connection: AbstractConnection, prefix: bytes, address: str, finder: MasterFinder | None = None
+    ) -> None:
         self._connection = connection
         self._prefix = prefix
         self.address = address
+        self._finder = finder
+        self._place: Place | None = None  # where the sentinels say that the master is
         self._has_module = False
 
     async def open(self) -> StoreInfo:
@@ -82,6 +87,8 @@ class StoreLink:
         Raises:
             Unavailable: not (yet); the text says why.
         """
+        if self._finder is not None:
+            await self._find_master(self._finder)
         try:
             await self._connection.connect()  # type: ignore[no-untyped-call]
         except (exceptions.RedisError, OSError, TimeoutError) as exc:
@@ -94,7 +101,21 @@ class StoreLink:
                 f"the module in Redis at {self.address} speaks protocol {spoken}, this slurmjcd speaks "
                 f"{protocol.PROTOCOL_VERSION}: install slurmjcd and slurm_jobcomp.so of one version"
             )
+        if self._place is not None and info.text("role") not in ("", "master"):
+            raise Unavailable(f"Redis at {self.address} is no master any more (or not yet), as its sentinels say it is")
         return info
+
+    async def _find_master(self, finder: MasterFinder) -> None:
+        self._place = await finder.master()
+        connection = cast(Connection, self._connection)
+        connection.host, connection.port = self._place
+        self.address = f"{connection.host}:{connection.port}"
+
+    async def has_moved(self) -> bool:
+        """Whether the sentinels say that the master is another by now."""
+        if self._finder is None or self._place is None:
+            return False
+        return not await self._finder.still_master(self._place)
 
     async def info(self, *, segments: bool = False) -> StoreInfo:
         """What the module says of itself and its server; with `segments`, of each segment."""
@@ -239,6 +260,7 @@ class Store:
         self.address = config.redis_address
         self._idle: list[StoreLink] = []
         self._room = asyncio.Semaphore(config.query.store_connections)
+        self._finder: MasterFinder | None = None  # made with the first connection: only a running loop can ask
 
     def writer(self) -> StoreLink:
         """A new connection of the user that writes; `open` it."""
@@ -262,6 +284,8 @@ class Store:
         """
         async with self._room:
             link = self._idle.pop() if self._idle else None
+            if link is not None and await link.has_moved():
+                await link.close()
             if link is None or not link.is_open:
                 link = self.asker()
                 try:
@@ -282,6 +306,8 @@ class Store:
     async def close(self) -> None:
         while self._idle:
             await self._idle.pop().close()
+        if self._finder is not None:
+            await self._finder.close()
 
     def _link(self, user: str, key: str, secret: Any) -> StoreLink:
         redis = self._config.redis
@@ -289,32 +315,52 @@ class Store:
             password = read_secret(key, secret) if secret is not None else None
         except ConfigError as exc:
             raise Unavailable(str(exc)) from exc
-        options: dict[str, Any] = {
+        options = self._options(user, password)
+        if redis.has_sentinels and self._finder is None:
+            key, secret = "redis.sentinel_password_file", redis.sentinel_password_file
+            try:
+                password = read_secret(key, secret) if secret is not None else None
+            except ConfigError as exc:
+                raise Unavailable(str(exc)) from exc
+            self._finder = MasterFinder(self.address, self._options(redis.sentinel_user, password) | self._tls())
+        options["parser_class"] = GuardedParser
+        return StoreLink(self._connection(options), self.prefix, self.address, self._finder)
+
+    def _options(self, user: str, password: str | None) -> dict[str, Any]:
+        """Of any connection, as redis-py names them."""
+        redis = self._config.redis
+        return {
             "username": user or None,
             "password": password,
             "socket_connect_timeout": redis.connect_s,
             "socket_timeout": redis.reply_s,
-            "socket_read_size": _READ_BYTES,
             "protocol": 2,
             "retry": Retry(NoBackoff(), 0),
             "driver_info": None,
-            "parser_class": GuardedParser,
         }
-        return StoreLink(self._connection(options), self.prefix, self.address)
+
+    def _tls(self) -> dict[str, Any]:
+        redis = self._config.redis
+        if not redis.has_tls:
+            return {}
+        return {
+            "ssl": True,
+            "ssl_cert_reqs": "required",
+            "ssl_check_hostname": True,
+            "ssl_ca_certs": str(redis.tls_ca_file) if redis.tls_ca_file else None,
+            "ssl_certfile": str(redis.tls_cert_file) if redis.tls_cert_file else None,
+            "ssl_keyfile": str(redis.tls_key_file) if redis.tls_key_file else None,
+        }
 
     def _connection(self, options: dict[str, Any]) -> AbstractConnection:
-        redis, address = self._config.redis, self.address
-        if address.startswith("unix:"):
-            return cast(AbstractConnection, UnixDomainSocketConnection(path=address.removeprefix("unix:"), **options))
-        url = urlsplit(address)
-        options |= {"host": url.hostname or "127.0.0.1", "port": url.port or 6379}
-        if url.scheme == "redis":
+        options["socket_read_size"] = _READ_BYTES
+        if self.address.startswith("unix:"):
+            path = self.address.removeprefix("unix:")
+            return cast(AbstractConnection, UnixDomainSocketConnection(path=path, **options))
+        if not self._config.redis.has_sentinels:  # who say where it is
+            url = urlsplit(self.address)
+            options |= {"host": url.hostname or "127.0.0.1", "port": url.port or 6379}
+        tls = self._tls()
+        if not tls.pop("ssl", False):
             return Connection(**options)
-        return SSLConnection(
-            ssl_cert_reqs="required",
-            ssl_check_hostname=True,
-            ssl_ca_certs=str(redis.tls_ca_file) if redis.tls_ca_file else None,
-            ssl_certfile=str(redis.tls_cert_file) if redis.tls_cert_file else None,
-            ssl_keyfile=str(redis.tls_key_file) if redis.tls_key_file else None,
-            **options,
-        )
+        return SSLConnection(**options, **tls)

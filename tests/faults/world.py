@@ -32,6 +32,7 @@ class World:
         ring_dir: a directory on tmpfs that is removed with the run's own.
         promises: whether the driver writes its log, a synchronous write between calls.
         jobs: so many calls the driver can make at most.
+        redis_address: where the daemon finds Redis when that is not this world's own; tests set `redis` then.
     """
 
     def __init__(
@@ -47,11 +48,12 @@ class World:
         proxied: bool = False,
         promises: bool = True,
         jobs: int = 300_000,
+        redis_address: str = "",
     ) -> None:
         self.directory = directory
         self.redis = RedisServer(directory / "redis", options={**REDIS_OPTIONS, **(redis_options or {})})
         stack.callback(self.redis.stop)
-        address = self.redis.address
+        address = redis_address or self.redis.address
         self.redis_proxy = self.daemon_proxy = None
         if proxied:
             self.redis_proxy = ChaosProxy(directory / "redis-proxy.sock", self.redis.socket)

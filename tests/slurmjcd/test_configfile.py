@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from slurmjcd import configfile, sample
-from slurmjcd.config import Config
+from slurmjcd.config import Config, sentinels
 from slurmjcd.errors import ConfigError
 
 
@@ -87,7 +87,10 @@ def test_addresses_are_taken(path: Path, address: str) -> None:
         (f'[query]\nsocket = "/{"x" * 107}"', "query.socket: a socket path may have 107 bytes, this one has 108"),
         (f'[daemon]\nrun_dir = "/{"x" * 100}"', "ingest.socket '/xxx"),
         (f'[daemon]\nstate_dir = "/{"x" * 95}"', "embedded.socket '/xxx"),
-        ('[redis]\naddress = "localhost"', "address must be unix:/path, redis://host:port or rediss://host:port"),
+        (
+            '[redis]\naddress = "localhost"',
+            "address must be unix:/path, redis://host:port, rediss://host:port or redis+sentinel://",
+        ),
         ('[redis]\naddress = "redis://u:secret@h"', "address must not hold a password"),
         ('[redis]\nprefix = "a b"', "redis.prefix: String should match pattern"),
         ('[redis]\ndurability = "disk"', "redis.durability: should be 'memory', 'aof' or 'replicas'"),
@@ -95,6 +98,16 @@ def test_addresses_are_taken(path: Path, address: str) -> None:
         ('[daemon]\nroles = ["ingst"]', "daemon.roles: should be 'ingest' or 'query'"),
         ('[daemon]\nroles = ["query"]', "redis.address must be set when daemon.roles has no 'ingest'"),
         ('[health]\nlisten = "0.0.0.0:9856"', "listen must be a loopback address or unix:/path, not '0.0.0.0:9856'"),
+        ('[redis]\naddress = "redis+sentinel://a:1,b:2"', "address must be redis+sentinel://host:port,host:port/name"),
+        (
+            '[redis]\naddress = "redis+sentinel://a:1,/jobs"',
+            "address must be redis+sentinel://host:port,host:port/name",
+        ),
+        ('[redis]\naddress = "redis+sentinel://a:x/jobs"', "address must be redis+sentinel://host:port,host:port/name"),
+        ('[redis]\naddress = "redis+sentinel://a:0/jobs"', "address must be redis+sentinel://host:port,host:port/name"),
+        ('[redis]\naddress = "redis+sentinel://a/b/c"', "address must be redis+sentinel://host:port,host:port/name"),
+        ('[redis]\naddress = "redis+sentinel://u:p@a/jobs"', "address must not hold a password"),
+        ('[redis]\naddress = "sentinel://a/jobs"', "rediss://host:port or redis+sentinel://"),
         ('[intake]\nlisten = "0.0.0.0:9857"', "listen must be a loopback address, not '0.0.0.0:9857'"),
         ('[intake]\nlisten = "unix:/run/x"', "listen must be a loopback address, not 'unix:/run/x'"),
         (
@@ -178,3 +191,9 @@ def test_the_sample_is_the_defaults_commented_out_and_uncommented(path: Path) ->
     assert load(path, "\n".join(lines)) == Config()
     keys = sum(len(type(getattr(Config(), section)).model_fields) for section in Config.model_fields)
     assert sum(line.startswith("#") and not line.startswith("# ") for line in text.splitlines()) == keys
+
+
+def test_an_address_of_sentinels() -> None:
+    places, name = sentinels("redis+sentinel://a:1,b,[::1]:3/jobs")
+    assert places == [("a", 1), ("b", 26379), ("::1", 3)]
+    assert name == "jobs"
