@@ -436,7 +436,7 @@ def test_metrics_and_health(make_daemon: MakeDaemon, make_redis: MakeRedis) -> N
     assert code == 200
     for name in ("records_received_total", "spool_records", "redis_up 1.0", "build_info", "ingest_seconds_bucket"):
         assert f"slurmjcd_{name}" in body
-    assert daemon.get("/")[0] == 404
+    assert daemon.get("/nope")[0] == 404
 
 
 async def test_a_full_disk_makes_it_unready_and_it_heals(make_daemon: MakeDaemon, make_redis: MakeRedis) -> None:
