@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
+from slurmjcd import criteria
 from slurmjcd.lookups import Lookups
 
 log = logging.getLogger(__name__)
@@ -75,6 +76,15 @@ class View:
 
     def __str__(self) -> str:
         return "all" if self.all else "accounts" if self.accounts else "own"
+
+
+def restricted(asked: criteria.Criteria, view: View) -> criteria.Criteria | None:
+    """The question as this caller may ask it, None when there is nothing it may see."""
+    if view.all:
+        return asked
+    if view.accounts:
+        return criteria.only_accounts(asked, view.uid, view.accounts)
+    return criteria.only_uid(asked, view.uid)
 
 
 class AccessPolicy:

@@ -12,7 +12,8 @@ import asyncio
 import logging
 import time
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final, cast
 
@@ -20,7 +21,8 @@ from slurmjcd import protocol
 from slurmjcd.access import AccessPolicy, Peer, peer_of
 from slurmjcd.backoff import Quiet
 from slurmjcd.config import QuerySection
-from slurmjcd.errors import ProtocolError
+from slurmjcd.errors import ProtocolError, Refused
+from slurmjcd.events import EventFeed
 from slurmjcd.metrics import Metrics
 from slurmjcd.protocol import Limits, Request, RequestParser
 from slurmjcd.store import Store
@@ -53,16 +55,19 @@ class QueryServer:
     connections_max: int = 10_000  # what descriptors allow, beside config.connections
     quiet: Quiet = field(default_factory=Quiet)
     connections: set[Connection] = field(default_factory=set)
-    by_uid: Counter[int] = field(default_factory=Counter)
+    by_uid: Counter[int] = field(default_factory=Counter)  # connections that don't wait for jobs to end
+    waiting: Counter[int] = field(default_factory=Counter)  # those that do
     turns: Turns = field(default_factory=Turns)
     rates: Rates = field(default_factory=Rates)
     shares: Shares = field(init=False)
+    feed: EventFeed = field(init=False)
     held: int = 0  # bytes of requests that have not come whole
     unread: int = 0  # bytes of answers; as last counted, so too many rather than too few
     _counted_s: float = 0.0
 
     def __post_init__(self) -> None:
         self.shares = Shares(max(1, self.config.store_connections // 2))
+        self.feed = EventFeed(self.store)
 
     def connection(self) -> Connection:
         return self.make(self)
@@ -76,13 +81,14 @@ class QueryServer:
 
     def refusal(self, peer: Peer | None, opening: int = 0) -> bytes | None:
         """What to tell somebody who can't be let in now, None to let them in."""
-        most = min(self.config.connections, self.connections_max)
+        waiting = self.waiting.total()
+        most = min(self.config.connections, self.connections_max - waiting)
         most_per_uid = self.config.connections_per_uid
         if peer is None:
             why = protocol.error("NOPERM", "the kernel doesn't say who you are")
         elif self.by_uid[peer.uid] >= most_per_uid:
             why = protocol.error("LIMIT", f"a user may have {most_per_uid} connections to query.sock")
-        elif len(self.connections) + opening >= most:
+        elif len(self.connections) - waiting + opening >= most:
             why = protocol.error("LIMIT", f"query.sock has its {most} connections already")
         else:
             return None
@@ -110,13 +116,14 @@ class QueryServer:
         tasks = [connection.stop() for connection in list(self.connections)]
         if tasks:
             await asyncio.gather(*tasks, return_exceptions=True)
+        await self.feed.close()
 
 
 class Connection(asyncio.BufferedProtocol):
     """One connection: a task has its requests answered one after the other."""
 
     def __init__(self, server: QueryServer) -> None:
-        self._server = server
+        self.server = server
         self._parser = RequestParser(LIMITS)
         self._inbox = bytearray()
         self._requests: deque[Request] = deque()
@@ -124,7 +131,8 @@ class Connection(asyncio.BufferedProtocol):
         self._writable = asyncio.Event()
         self._writable.set()
         self._peer: Peer | None = None
-        self._greeted = self._ended = self._paused = False
+        self._greeted = self.ended = self._paused = self._waits = False
+        self.on_end: Callable[[], None] | None = None  # called when the caller says no more, or the daemon stops
         self._held = self._unread = 0
         self._born_s = self._since_s = self._moved_s = time.monotonic()
         self._task: asyncio.Task[None] | None = None
@@ -143,7 +151,7 @@ class Connection(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         self._transport.set_write_buffer_limits(high=_WRITE_HIGH)
-        server, self._peer = self._server, peer_of(self._transport)
+        server, self._peer = self.server, peer_of(self._transport)
         refusal = server.refusal(self._peer)
         if refusal is not None or self._peer is None:
             self._transport.write(refusal or b"")
@@ -157,7 +165,7 @@ class Connection(asyncio.BufferedProtocol):
         return _RECEIVE
 
     def buffer_updated(self, nbytes: int) -> None:
-        if self._task is None or self._ended:
+        if self._task is None or self.ended:
             return
         self._inbox += _RECEIVE[:nbytes]
         self._arrived.set()
@@ -166,18 +174,21 @@ class Connection(asyncio.BufferedProtocol):
             self._transport.pause_reading()
 
     def eof_received(self) -> bool:
-        self._ended = True
-        self._arrived.set()
+        self._end()
         return True
+
+    def _end(self) -> None:
+        self.ended = True
+        self._arrived.set()
+        if self.on_end is not None:
+            self.on_end()
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._task is None or self._peer is None:
             return
-        server = self._server
+        server = self.server
         server.connections.discard(self)
-        server.by_uid[self._peer.uid] -= 1
-        if not server.by_uid[self._peer.uid]:
-            del server.by_uid[self._peer.uid]
+        _less(server.waiting if self._waits else server.by_uid, self._peer.uid)
         server.held -= self._held
         server.unread -= self._unread
         self._held = self._unread = 0
@@ -190,12 +201,37 @@ class Connection(asyncio.BufferedProtocol):
         self._writable.set()
 
     async def stop(self) -> None:
-        self._ended = True
         self._requests.clear()
         self._inbox.clear()
-        self._arrived.set()
+        self._end()
         if self._task is not None:
             await self._task
+
+    @contextmanager
+    def waits(self, peer: Peer) -> Iterator[None]:
+        """Count this connection among those that wait, which have limits of their own.
+
+        Raises:
+            Refused: too many wait already.
+        """
+        server, config = self.server, self.server.config
+        room = min(config.waiting, max(1, server.connections_max - config.connections))
+        most = config.waiting_per_uid if peer.uid else room
+        if server.waiting[peer.uid] >= most or server.waiting.total() >= room:
+            server.metrics.queries_refused.inc()
+            raise Refused(f"{min(most, room)} connections may wait for jobs: wait for several in one", code="LIMIT")
+        _less(server.by_uid, peer.uid)
+        server.waiting[peer.uid] += 1
+        self._waits = True
+        server.metrics.waiting.inc()
+        try:
+            yield
+        finally:
+            self._waits = False
+            server.metrics.waiting.dec()
+            if self in server.connections:  # else it was taken off with the connection
+                _less(server.waiting, peer.uid)
+                server.by_uid[peer.uid] += 1
 
     # ---- answers -------------------------------------------------------------------------------------------------
 
@@ -203,14 +239,14 @@ class Connection(asyncio.BufferedProtocol):
         if self._transport.is_closing():
             return  # the caller went away, and uvloop makes a bug of writing to nobody
         self._transport.write(data)
-        if self._peer is not None and self in self._server.connections:
+        if self._peer is not None and self in self.server.connections:
             self.count_unread(time.monotonic())
 
     def count_unread(self, now_s: float, *, shed: bool = False) -> None:
         """Take note of what the caller hasn't read; with `shed`, cut it when it has read nothing for a while."""
         size = self._transport.get_write_buffer_size()
         if size != self._unread:
-            self._server.unread += size - self._unread
+            self.server.unread += size - self._unread
             self._unread, self._moved_s = size, now_s
         elif shed and size and now_s - self._moved_s > _SHED_S:
             log.info("query: uid %d reads too slowly and others need the memory", self._peer.uid if self._peer else -1)
@@ -230,7 +266,7 @@ class Connection(asyncio.BufferedProtocol):
         except TimeoutError:
             self._transport.abort()
         except ProtocolError as exc:
-            self._server.metrics.queries_refused.inc()
+            self.server.metrics.queries_refused.inc()
             self._send(protocol.error(exc.code, str(exc)))
         except Exception:
             log.exception("query: uid %d: a bug in slurmjcd", peer.uid)
@@ -246,10 +282,10 @@ class Connection(asyncio.BufferedProtocol):
         """
         while not self._requests:
             if self._inbox:
-                await self._server.turns.mine(peer.uid)
+                await self.server.turns.mine(peer.uid)
                 self._cut()
                 continue
-            if self._ended:
+            if self.ended:
                 return None
             self._arrived.clear()
             if self._paused:
@@ -257,7 +293,7 @@ class Connection(asyncio.BufferedProtocol):
                 self._transport.resume_reading()
             if not await self._more():
                 return None
-        await self._server.turns.mine(peer.uid)
+        await self.server.turns.mine(peer.uid)
         return self._requests.popleft()
 
     def _cut(self) -> None:
@@ -269,9 +305,9 @@ class Connection(asyncio.BufferedProtocol):
         if not begun or self._requests:
             self._since_s = time.monotonic()
         if self._parser.error is not None:
-            self._ended = True
+            self.ended = True
             self._inbox.clear()
-        server, held = self._server, self._parser.buffered
+        server, held = self.server, self._parser.buffered
         server.held += held - self._held
         self._held = held
         if held > _SMALL and server.held > server.config.memory_bytes // 2:
@@ -279,7 +315,7 @@ class Connection(asyncio.BufferedProtocol):
 
     async def _more(self) -> bool:
         """Wait for bytes; False when the connection was idle for too long."""
-        config, now_s = self._server.config, time.monotonic()
+        config, now_s = self.server.config, time.monotonic()
         unfinished = self._parser.buffered > 0 or not self._greeted
         wait_s = self._since_s + config.request_s - now_s if unfinished else config.idle_s
         rest_s = self._born_s + config.total_s - now_s
@@ -293,3 +329,9 @@ class Connection(asyncio.BufferedProtocol):
                 raise ProtocolError(f"a request must come whole within {config.request_s:g} s", code="LIMIT") from None
             return False
         return True
+
+
+def _less(counter: Counter[int], uid: int) -> None:
+    counter[uid] -= 1
+    if not counter[uid]:
+        del counter[uid]

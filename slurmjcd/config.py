@@ -131,6 +131,8 @@ class QuerySection(Section):
     mode: Mode = Field(0o666, validate_default=False, description="mode of the socket, if systemd doesn't own it")
     connections: int = Field(512, ge=1, le=10_000, description="connections at a time")
     connections_per_uid: int = Field(16, ge=1, le=10_000, description="connections of one user at a time")
+    waiting: int = Field(2000, ge=1, le=100_000, description="connections that wait for jobs to end, beside the others")
+    waiting_per_uid: int = Field(500, ge=1, le=100_000, description="of these, one user's (slurmjc wait and watch)")
     connections_per_uid_s: float = Field(100.0, gt=0, le=1e6, description="new connections of one user in a second")
     idle_s: Seconds = Field(60.0, description="a connection that asks nothing for so long is closed")
     request_s: Seconds = Field(10.0, description="a request that began must have come whole within this")

@@ -53,3 +53,4 @@ class Metrics:
         self.ring_dropped = gauge("ring_dropped_records", "Records the plugin had to drop, as it tells")
         self.redis_up = gauge("redis_up", "1 when the shipper has a working connection to Redis")
         self.connections = gauge("connections", "Open connections", "socket")
+        self.waiting = gauge("waiting_connections", "Connections on query.sock that wait for jobs to end")

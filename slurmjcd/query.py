@@ -14,8 +14,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
-from slurmjcd import __version__, criteria, protocol
-from slurmjcd.access import AccessPolicy, Peer, View
+from slurmjcd import __version__, criteria, protocol, watching
+from slurmjcd.access import AccessPolicy, Peer, View, restricted
 from slurmjcd.asking import LIMITS, Connection, QueryServer
 from slurmjcd.config import QuerySection
 from slurmjcd.errors import ProtocolError, Refused, StoreError, Unavailable
@@ -50,7 +50,7 @@ class QueryConnection(Connection):
         self._cursors: dict[bytes, Cursor] = {}  # by the caller's id
 
     async def answer(self, request: Request, peer: Peer) -> bytes | bytearray:
-        name, server = request.name, self._server
+        name, server = request.name, self.server
         handler = _HANDLERS.get(name)
         if handler is None:
             server.metrics.queries_refused.inc()
@@ -62,7 +62,8 @@ class QueryConnection(Connection):
         kind = name.decode().removeprefix("SLURMJC.").lower()
         started = time.perf_counter()
         try:
-            async with asyncio.timeout(server.config.timeout_s):
+            # who watches waits, and limits each of its questions by itself
+            async with asyncio.timeout(server.config.timeout_s if name != protocol.WATCH else None):
                 return await handler(self, request.args, peer)
         except Refused as exc:
             return protocol.error(exc.code, str(exc))
@@ -74,10 +75,11 @@ class QueryConnection(Connection):
             return protocol.error("ERR", str(exc))
         finally:
             server.metrics.queries.labels(kind).inc()
-            server.metrics.query_seconds.labels(kind).observe(time.perf_counter() - started)
+            if name != protocol.WATCH:
+                server.metrics.query_seconds.labels(kind).observe(time.perf_counter() - started)
 
     def _unavailable(self, why: str) -> bytes:
-        if self._server.quiet.allows(why[:60]):
+        if self.server.quiet.allows(why[:60]):
             log.warning("query: %s", why)
         return protocol.error("UNAVAILABLE", why)
 
@@ -91,7 +93,7 @@ class QueryConnection(Connection):
         if args[1] != b"%d" % protocol.PROTOCOL_VERSION:
             raise ProtocolError(f"this daemon speaks protocol {protocol.PROTOCOL_VERSION}", code="NOPROTO")
         self._greeted = True
-        sees = str(await self._server.policy.view(peer.uid))
+        sees = str(await self.server.policy.view(peer.uid))
         return protocol.reply([
             "server", f"slurmjcd/{__version__}", "protocol", protocol.PROTOCOL_VERSION,
             "record", protocol.RECORD_VERSION,
@@ -100,7 +102,7 @@ class QueryConnection(Connection):
 
     async def _view(self, args: list[bytes], peer: Peer) -> View:
         """What this caller may see now; that somebody reads others' jobs is logged."""
-        policy = self._server.policy
+        policy = self.server.policy
         view = await policy.view(peer.uid)
         if policy.private and (view.all or view.accounts) and args[0].upper() != protocol.FETCH:
             asked = b" ".join(args)[:_SHOWN_BYTES].decode("utf-8", "backslashreplace")
@@ -108,32 +110,32 @@ class QueryConnection(Connection):
         return view
 
     @asynccontextmanager
-    async def _link(self, peer: Peer) -> AsyncIterator[StoreLink]:
+    async def link(self, peer: Peer) -> AsyncIterator[StoreLink]:
         """A connection to the store, when there is memory for an answer and this user has a share left."""
-        server = self._server
+        server = self.server
         await server.room()
         async with server.shares.one(peer.uid), server.store.reader() as link:
             yield link
 
     def _refuse_incomplete(self) -> None:
-        why = self._server.why_incomplete()
+        why = self.server.why_incomplete()
         if why is not None:
             raise Unavailable(why)
 
     async def _match(self, args: list[bytes], peer: Peer) -> bytes:
         _arity(args, "SLURMJC.MATCH <id> [criterion value ...]", at_least=2)
         caller_id = _query_id(args[1])
-        if caller_id not in self._cursors and len(self._cursors) >= self._server.config.open_queries:
-            raise Refused(f"a connection may have {self._server.config.open_queries} open queries", code="LIMIT")
+        if caller_id not in self._cursors and len(self._cursors) >= self.server.config.open_queries:
+            raise Refused(f"a connection may have {self.server.config.open_queries} open queries", code="LIMIT")
         self._refuse_incomplete()
         view = await self._view(args, peer)
-        allowed = _restricted(criteria.pairs(args[2:]), view)
+        allowed = restricted(criteria.pairs(args[2:]), view)
         self._cursors.pop(caller_id, None)  # so that FETCH after a MATCH that failed is an error, not an empty list
         if allowed is None:
             self._cursors[caller_id] = Cursor(None, view)
             return protocol.NIL
-        prefix, own_id = self._server.store.prefix, secrets.token_hex(16).encode()
-        async with self._link(peer) as link:
+        prefix, own_id = self.server.store.prefix, secrets.token_hex(16).encode()
+        async with self.link(peer) as link:
             found = await link.call(protocol.MATCH, prefix, own_id, *criteria.flatten(allowed))
         self._cursors[caller_id] = Cursor(own_id if found is not None else None, view)
         if found is None:
@@ -162,11 +164,11 @@ class QueryConnection(Connection):
         return page
 
     async def _page(self, cursor: Cursor, caller_id: bytes, args: list[bytes], peer: Peer) -> bytes | bytearray:
-        config, own_id = self._server.config, cursor.own_id or b""
+        config, own_id = self.server.config, cursor.own_id or b""
         most = b"%d" % min(int(args[2]), config.page_rows)
         try:
-            async with self._link(peer) as link:
-                words = (self._server.store.prefix, own_id, most, *args[3:])
+            async with self.link(peer) as link:
+                words = (self.server.store.prefix, own_id, most, *args[3:])
                 page = await link.call_unread(protocol.FETCH, *words, most=config.answer_bytes)
             cursor.rows += _length(page)
             if cursor.rows > config.query_rows:
@@ -182,9 +184,9 @@ class QueryConnection(Connection):
             raise Refused("a job id is a number")
         self._refuse_incomplete()
         view = await self._view(args, peer)
-        most = self._server.config.answer_bytes if view.all else _FILTERED_BYTES
-        async with self._link(peer) as link:
-            answer = await link.call_unread(protocol.GET, self._server.store.prefix, args[1], most=most)
+        most = self.server.config.answer_bytes if view.all else _FILTERED_BYTES
+        async with self.link(peer) as link:
+            answer = await link.call_unread(protocol.GET, self.server.store.prefix, args[1], most=most)
         return answer if view.all else protocol.reply(_visible(answer, view))
 
     async def _agg(self, args: list[bytes], peer: Peer) -> bytes | bytearray:
@@ -196,20 +198,26 @@ class QueryConnection(Connection):
         # criteria are pairs, so an odd number of words after BY means one field, an even number two
         fields = 1 if (len(args) - 2) % 2 else 2
         self._refuse_incomplete()
-        allowed = _restricted(criteria.pairs(args[2 + fields :]), await self._view(args, peer))
+        allowed = restricted(criteria.pairs(args[2 + fields :]), await self._view(args, peer))
         if allowed is None:
             return protocol.EMPTY_ARRAY
         words = [b"BY", *args[2 : 2 + fields], *criteria.flatten(allowed)]
-        async with self._link(peer) as link:
+        async with self.link(peer) as link:
             return await link.call_unread(
-                protocol.AGG, self._server.store.prefix, *words, most=self._server.config.answer_bytes
+                protocol.AGG, self.server.store.prefix, *words, most=self.server.config.answer_bytes
             )
+
+    async def _watch(self, args: list[bytes], peer: Peer) -> bytes:
+        _arity(args, watching.USAGE, at_least=4)
+        question = watching.parse(args)
+        view = await self._view(args, peer)
+        return await watching.watch(self, question, peer, view)
 
     async def _info(self, args: list[bytes], peer: Peer) -> bytes:
         segments = len(args) == 2 and args[1].upper() == b"SEGMENTS"
         _arity(args, "SLURMJC.INFO [SEGMENTS]", exactly=1 + segments)
         view = await self._view(args, peer)
-        async with self._link(peer) as link:
+        async with self.link(peer) as link:
             fields: dict[str, Any] = (await link.info(segments=segments)).fields
         if not view.all:
             fields = {name: fields[name] for name in _PUBLIC_INFO if name in fields}
@@ -217,7 +225,7 @@ class QueryConnection(Connection):
 
     async def _status(self, args: list[bytes], peer: Peer) -> bytes:
         _arity(args, "SLURMJC.STATUS", exactly=1)
-        server = self._server
+        server = self.server
         if server.status is None:
             raise Unavailable("this daemon keeps no status")
         return protocol.bulk(json.dumps(server.status(await server.policy.operates(peer.uid))).encode())
@@ -237,6 +245,7 @@ _HANDLERS: Final = {
     protocol.AGG: QueryConnection._agg,
     protocol.INFO: QueryConnection._info,
     protocol.STATUS: QueryConnection._status,
+    protocol.WATCH: QueryConnection._watch,
 }
 
 
@@ -249,15 +258,6 @@ def _query_id(value: bytes) -> bytes:
     if not protocol.is_id(value):
         raise Refused(f"a query id is 1 to {protocol.ID_MAX_BYTES} of [A-Za-z0-9_.:-]")
     return value
-
-
-def _restricted(asked: criteria.Criteria, view: View) -> criteria.Criteria | None:
-    """The question as this caller may ask it, None when there is nothing it may see."""
-    if view.all:
-        return asked
-    if view.accounts:
-        return criteria.only_accounts(asked, view.uid, view.accounts)
-    return criteria.only_uid(asked, view.uid)
 
 
 def _visible(answer: bytes | bytearray, view: View) -> list[Any]:

@@ -258,6 +258,7 @@ class Store:
         self._config = config
         self.prefix = config.redis.prefix.encode()
         self.address = config.redis_address
+        self.reply_s = config.redis.reply_s
         self._idle: list[StoreLink] = []
         self._room = asyncio.Semaphore(config.query.store_connections)
         self._finder: MasterFinder | None = None  # made with the first connection: only a running loop can ask

@@ -50,20 +50,30 @@ class Connection:
         Raises:
             Failure: the daemon refuses, or is gone.
         """
+        self.ask(*args)
+        return self.answer()
+
+    def ask(self, *args: bytes) -> None:
+        """Send a command; `answer` has its reply."""
         parts = [b"*%d\r\n" % len(args)]
         parts.extend(b"$%d\r\n%b\r\n" % (len(arg), arg) for arg in args)
         self._send(b"".join(parts))
-        return self._reply()
+
+    def fileno(self) -> int:
+        """For poll(): readable when an answer begins to come."""
+        return self._socket.fileno()
 
     def _send(self, data: bytes) -> None:
         try:
-            self._socket.sendall(data)
+            # a daemon that went away is an error to tell, not a pipe that nobody reads
+            self._socket.sendall(data, socket.MSG_NOSIGNAL)
         except OSError as exc:
             # it may have said why before it closed
-            self._reply()
+            self.answer()
             raise Failure(f"slurmjcd at {self._path} closed the connection", UNREACHABLE) from exc
 
-    def _reply(self) -> Any:
+    def answer(self) -> Any:
+        """The reply to the command sent first; each wait for bytes of it has the time limit."""
         while (reply := self._reader.gets()) is False:
             try:
                 data = self._socket.recv(_READ_BYTES)

@@ -56,7 +56,7 @@ def jobs(connect: Any, /, **options: Any) -> None:
         click.echo("\n".join(columns.names()))
         return
     _refuse_contradictions(options)
-    chosen = _columns(options)
+    chosen = chosen_columns(options)
     selection = select(options)
     connection: Connection = connect()
     rows = _rows(connection, selection, options)
@@ -87,7 +87,8 @@ def _refuse_contradictions(options: dict[str, Any]) -> None:
         raise click.UsageError("--strict needs -j")
 
 
-def _columns(options: dict[str, Any]) -> list[columns.Column]:
+def chosen_columns(options: dict[str, Any]) -> list[columns.Column]:
+    """The columns that -o, -l, -b or the environment name."""
     default = columns.LONG if options["long"] else columns.BRIEF if options["brief"] else columns.DEFAULT
     wanted = options["format"] or (None if options["long"] or options["brief"] else os.environ.get("SACCT_FORMAT"))
     try:

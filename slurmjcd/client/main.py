@@ -24,6 +24,8 @@ _COMMANDS: Final = {
     "quarantine": "Records that were refused: list, show, retry, drop.",
     "report": "Count jobs and what they used, by user, account, state, day.",
     "show": "Show everything known of a job.",
+    "wait": "Wait for jobs to end, and end as they did.",
+    "watch": "Print each job as it is stored.",
     "why": "Say how a job ended, and why.",
 }
 _DEFAULT_SOCKET: Final = "/run/slurmjcd/query.sock"
@@ -42,6 +44,12 @@ class LazyGroup(click.Group):
         module = importlib.import_module(f"slurmjcd.client.{name}")
         command: click.Command = getattr(module, name)
         return command
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:  # of which click would make words
+            sys.exit(130)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

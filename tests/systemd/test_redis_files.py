@@ -52,7 +52,16 @@ def test_the_writer_writes_and_the_reader_only_reads(rundir: Path, make_redis: C
     assert writer.execute_command("SLURMJC.PUT", "job", "RECORDS", "") == 0
     assert reader.execute_command("SLURMJC.MATCH", "job", "q", "uid", "1") is None
     assert writer.execute_command("SLURMJC.MATCH", "job", "q", "uid", "1") is None
-    for words in (("SLURMJC.PUT", "job", "RECORDS", ""), ("SLURMJC.TRIM", "job", "BEFORE", "1"), ("WAIT", "0", "1")):
+    for client in (writer, reader):
+        assert client.xread({"job:events": "0-0"}) == []
+        assert client.xrange("job:events") == []
+    for words in (
+        ("XADD", "job:events", "*", "a", "b"),
+        ("XREAD", "STREAMS", "other:events", "0-0"),
+        ("SLURMJC.PUT", "job", "RECORDS", ""),
+        ("SLURMJC.TRIM", "job", "BEFORE", "1"),
+        ("WAIT", "0", "1"),
+    ):
         with pytest.raises(exceptions.NoPermissionError):
             reader.execute_command(*words)
     for refused in (("CONFIG", "GET", "*"), ("FLUSHALL",), ("KEYS", "*"), ("SLURMJC.PUT", "other", "RECORDS", "")):
