@@ -292,7 +292,7 @@ def test_a_store_that_is_away_is_status_3(
     redis = make_redis()
     daemon = make_daemon(redis_address=redis.address)
     redis.stop()
-    done = Site(daemon).run("jobs", "-a")
+    done = Site(daemon, redis).run("jobs", "-a")
     assert done.returncode == 3
     assert "no connection to Redis" in done.stderr or "connection to Redis" in done.stderr
     assert done.stdout == ""
