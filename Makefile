@@ -20,6 +20,7 @@ unexport PYTHONPATH PYTHONHOME
 help:
 	@echo 'make demo     run every program on one host and show jobs in sacct -c'
 	@echo 'make test     all tests (TESTS=tests/e2e picks some)'
+	@echo 'make test-package install the packages in fresh trees, run jobs there, upgrade, remove'
 	@echo 'make test-parity  ask sacct -c and, over slurmdbd, sacct -X the same questions'
 	@echo 'make test-matrix  both suites on two releases of Slurm and three servers'
 	@echo 'make test-faults  every fault; SEED=random MINUTES=10 for a random schedule'
@@ -27,6 +28,7 @@ help:
 	@echo 'make fuzz     fuzz what takes bytes from outside (TARGET=rdb picks one, SECONDS=600 each)'
 	@echo 'make test-sanitizers  the tests of the C parts, with ASan, UBSan and TSan'
 	@echo 'make bench    measure everything, 15 minutes (BENCH=hook picks one)'
+	@echo 'make package  a wheel and .deb packages in build/packages (PACKAGES=deb picks one)'
 	@echo 'make plugin   build jobcomp_redis.so and slurm_jobcomp.so'
 	@echo 'make setup    only install and prepare what the others need'
 	@echo 'make clean    remove what was built; make distclean, the set-up as well'
@@ -127,6 +129,11 @@ test-faults: setup plugin
 	SLURMJCD_FAULTS=all $(if $(SEED),SEED=$(SEED)) $(if $(MINUTES),MINUTES=$(MINUTES)) \
 		$(PYTEST) -s tests/faults $(if $(MINUTES),-k test_random_schedule)
 
+# installs what `make package` made in fresh trees, follows docs/install.md there, upgrades and removes it
+test-package: package
+	@scripts/install-packages scripts/packages-test-package.txt
+	SLURMJCD_PACKAGES=all $(PYTEST) -s tests/package
+
 test-parity: setup plugin
 	@tests/parity/install-packages
 	@$(PY) -m tests.parity
@@ -145,8 +152,13 @@ bench: setup plugin
 clean:
 	rm -rf $(CMAKE_B) $(STAMPS)/cmake $(BUILD)/cmake.out $(BUILD)/compile.out dist
 
+# build/packages: a wheel and .deb packages; PACKAGES="wheel deb" picks some
+package: setup plugin
+	@scripts/install-packages scripts/packages-package.txt
+	@packaging/build $(PACKAGES)
+
 distclean: clean
 	rm -rf $(BUILD) $(VENV)
 
-.PHONY: help setup plugin demo test test-faults test-parity test-matrix check sanitize \
-	analyze sanitize-threads test-sanitizers fuzz bench clean distclean
+.PHONY: help setup plugin demo test test-package test-faults test-parity test-matrix check sanitize \
+	analyze sanitize-threads test-sanitizers fuzz bench package clean distclean

@@ -330,6 +330,17 @@ extern enum spill_result spill_append(struct spill *spill,
 	return SPILL_OK;
 }
 
+/*
+ * Give back what is past the end. Where that fails, records that were torn or
+ * delivered stay in the file: the next process finds the first by their checksum
+ * and sends the second once more, which changes nothing.
+ */
+static void _cut_off(struct spill *spill)
+{
+	if (ftruncate(spill->fd, (off_t) spill->end.pos))
+		return;
+}
+
 extern enum spill_result spill_sync(struct spill *spill)
 {
 	int saved;
@@ -354,7 +365,7 @@ extern enum spill_result spill_sync(struct spill *spill)
 	 * fsync of the same pages proves nothing, the next try writes anew.
 	 */
 	saved = errno;
-	(void) ftruncate(spill->fd, (off_t) spill->end.pos);
+	_cut_off(spill);
 	spill->buffered = 0;
 	spill->buffered_records = 0;
 	spill->next_seq = spill->end.seq;
@@ -373,7 +384,7 @@ extern void spill_free(struct spill *spill, const struct ring_cursor *cursor)
 	spill->records = 0;
 	spill->first.pos = spill->end.pos = SPILL_HEADER_BYTES;
 	spill->window_bytes = 0;
-	(void) ftruncate(spill->fd, SPILL_HEADER_BYTES);
+	_cut_off(spill);
 }
 
 extern bool spill_renumber(struct spill *spill, uint32_t generation,

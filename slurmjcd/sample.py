@@ -35,10 +35,11 @@ def sample() -> str:
 def _entry(key: str, field: FieldInfo) -> str:
     words = textwrap.wrap(field.description or "", 110)
     comment = "".join(f"# {line}\n" for line in words)
-    return f"{comment}#{key} = {_toml(key, field.get_default(call_default_factory=True))}\n"
+    return f"{comment}#{key} = {toml_value(key, field.get_default(call_default_factory=True))}\n"
 
 
-def _toml(key: str, value: Any) -> str:
+def toml_value(key: str, value: Any) -> str:
+    """A value as the file has it."""
     if value is None:
         return '""'
     if key == "mode":
