@@ -36,6 +36,7 @@ class Connection:
             self._socket.connect(path)
             self._socket.settimeout(timeout_s)
         except OSError as exc:
+            self._socket.close()
             why = exc.strerror or "no answer in time"
             raise Failure(f"slurmjcd can't be reached at {path}: {why}", UNREACHABLE) from exc
         flat = self.call(b"SLURMJC.HELLO", b"1", f"slurmjc/{__version__}".encode())
@@ -43,6 +44,12 @@ class Connection:
 
     def close(self) -> None:
         self._socket.close()
+
+    def __enter__(self) -> Connection:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.close()
 
     def call(self, *args: bytes) -> Any:
         """Send a command, return its reply.

@@ -92,9 +92,9 @@ def _daemon(config: Config) -> list[Finding]:
     if "query" not in config.daemon.roles:
         return []
     try:
-        connection = Connection(str(config.query_socket), 5.0)
-        server = connection.hello["server"].decode()
-        status = json.loads(connection.call(b"SLURMJC.STATUS")) if server.endswith(f"/{__version__}") else {}
+        with Connection(str(config.query_socket), 5.0) as connection:
+            server = connection.hello["server"].decode()
+            status = json.loads(connection.call(b"SLURMJC.STATUS")) if server.endswith(f"/{__version__}") else {}
     except Failure as exc:
         fix = "systemctl start slurmjcd; systemctl status slurmjcd says why it is not running"
         return [problem("daemon-down", exc.message, fix)]

@@ -26,11 +26,11 @@ async def look(config: Config) -> AsyncIterator[Finding]:
     writes = "ingest" in config.daemon.roles
     link = store.writer() if writes else store.asker()  # a login node knows no user that writes
     try:
-        info = await link.open()
-    except StoreError as exc:
-        yield unreachable(str(exc), config)
-        return
-    try:
+        try:
+            info = await link.open()
+        except StoreError as exc:
+            yield unreachable(str(exc), config)
+            return
         yield fine("redis", f"{info.text('server')} {info.text('server_version')} at {store.address}")
         for finding in (*module(info), *settings(info, config), *transport(config), *clock(info)):
             yield finding
@@ -42,6 +42,7 @@ async def look(config: Config) -> AsyncIterator[Finding]:
             yield finding
     finally:
         await link.close()
+        await store.close()
 
 
 def unreachable(text: str, config: Config) -> Finding:

@@ -59,7 +59,8 @@ def _settings(config: Config, conf: Path, said: dict[str, str | None], *, ours: 
             for what, fix in params(said["JobCompParams"] or "")
         ]
     slurm_user = said["SlurmUser"] or "root"
-    if "ingest" in config.daemon.roles and _uid(slurm_user) != _uid(config.daemon.slurm_user):
+    ours_too = _uid(config.daemon.slurm_user)  # where it is nobody's, that is a finding of the configuration
+    if "ingest" in config.daemon.roles and isinstance(ours_too, int) and _uid(slurm_user) != ours_too:
         text = f"{conf}: SlurmUser is {slurm_user}, but daemon.slurm_user is {config.daemon.slurm_user}: "
         text += "slurmjcd refuses slurmctld"
         found.append(problem("slurm-user", text, f'[daemon] slurm_user = "{slurm_user}" in slurmjcd.toml'))

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any, Final
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from tests.harness.paths import MODULE
 from tests.harness.process import Process
@@ -87,7 +89,8 @@ class RedisServer:
     def answers(self) -> bool:
         """Is it up, and has it loaded its data?"""
         try:
-            with self.client() as client:
+            # redis-py would try again for seconds, and we are asked again anyway
+            with self.client(retry=Retry(NoBackoff(), 0)) as client:
                 return bool(client.ping())
         except redis.AuthenticationError:
             return self._ready_without_login

@@ -6,6 +6,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -17,9 +19,10 @@ from click.testing import CliRunner
 from slurmjcd import configfile
 from slurmjcd.client.doctor import doctor as command
 from slurmjcd.config import Config, RedisSection
-from slurmjcd.doctor import machine
-from slurmjcd.doctor.redis import transport
-from tests.harness import MODULE, ROOT, Daemon, RedisServer
+from slurmjcd.doctor import machine, slurm, spool
+from slurmjcd.doctor.redis import settings, transport
+from slurmjcd.store import StoreInfo
+from tests.harness import MODULE, PLUGIN, ROOT, Daemon, RedisServer
 from tests.harness.paths import program
 
 MakeRedis = Callable[..., RedisServer]
@@ -70,63 +73,10 @@ def login(rundir: Path) -> dict[str, str]:
     }  # fmt: skip
 
 
-def test_nothing_is_wrong_with_what_the_files_make(
-    rundir: Path, make_redis: MakeRedis, make_daemon: MakeDaemon, acl: dict[str, str]
-) -> None:
-    redis = make_redis(options={**GOOD, **acl}, ready_without_login=True)
-    daemon = make_daemon(redis_address=redis.address, settings={"redis": login(rundir)})
-    status, findings = doctor(daemon)
-    assert (status, wrong(findings)) == (0, [])
-    assert {found["check"] for found in findings} >= {
-        "configuration", "sockets", "privacy", "redis", "module", "eviction", "persistence", "propagation",
-        "transport", "ACL", "daemon",
-    }  # fmt: skip
-
-
 def test_the_daemons_own_redis_is_well(make_daemon: MakeDaemon) -> None:
     daemon = make_daemon(settings={"embedded": {"module": str(MODULE)}})
     status, findings = doctor(daemon)
     assert (status, [entry for entry in wrong(findings) if entry[1] == "error"]) == (0, [])
-
-
-PLANTED = [
-    ({"maxmemory-policy": "allkeys-lru"}, "eviction", "error", "would delete whole days"),
-    ({"appendonly": "no"}, "persistence", "error", "append-only file is off"),
-    ({"appendfsync": "no"}, "persistence", "warning", "appendfsync is no"),
-    ({"propagation-error-behavior": "ignore"}, "propagation", "warning", "a replica without the module"),
-    ({"unixsocketperm": "777"}, "sockets", "error", "Redis' socket: mode 0777"),
-]
-
-
-@pytest.mark.parametrize(("options", "check", "level", "text"), PLANTED)
-def test_a_setting_of_redis_is_found(
-    make_redis: MakeRedis, make_daemon: MakeDaemon, options: dict[str, str], check: str, level: str, text: str
-) -> None:
-    redis = make_redis(options={**GOOD, **options})
-    status, findings = doctor(make_daemon(redis_address=redis.address))
-    assert (check, level) in wrong(findings)
-    assert text in texts(findings, check)
-    assert status == (1 if level == "error" else 0)
-    assert all(found["fix"] for found in findings if found["level"] in ("error", "warning"))
-
-
-def test_users_that_may_too_much_are_found(make_redis: MakeRedis, make_daemon: MakeDaemon) -> None:
-    redis = make_redis(options=GOOD)
-    status, findings = doctor(make_daemon(redis_address=redis.address))
-    assert (status, wrong(findings)) == (0, [("ACL", "warning"), ("ACL", "warning")])
-    assert "may do anything, CONFIG and FLUSHALL included" in texts(findings, "ACL")
-    assert "questions are asked by user 'default', who may write" in texts(findings, "ACL")
-
-
-def test_a_reader_that_may_write_is_found(
-    rundir: Path, make_redis: MakeRedis, make_daemon: MakeDaemon, acl: dict[str, str]
-) -> None:
-    path = Path(acl["aclfile"])
-    path.write_text(path.read_text().replace("+ping %R~job", "+slurmjc.trim +ping %RW~job"))
-    redis = make_redis(options={**GOOD, **acl}, ready_without_login=True)
-    _, findings = doctor(make_daemon(redis_address=redis.address, settings={"redis": login(rundir)}))
-    assert wrong(findings) == [("ACL", "warning")]
-    assert "who only asks, may write" in texts(findings, "ACL")
 
 
 def test_a_login_node_needs_the_reader_only(
@@ -161,19 +111,6 @@ def test_redis_without_the_module_or_away(make_redis: MakeRedis, make_daemon: Ma
     status, findings = doctor(daemon)
     assert (status, wrong(findings)) == (1, [("module", "error")])
     assert "fix: add 'loadmodule " in texts(findings, "module")
-
-
-def test_sockets_and_directories_that_others_could_use(make_redis: MakeRedis, make_daemon: MakeDaemon) -> None:
-    daemon = make_daemon(redis_address=make_redis(options=GOOD).address)
-    daemon.ingest_socket.chmod(0o666)
-    daemon.query_socket.chmod(0o600)
-    daemon.run_dir.chmod(0o777)
-    _, findings = doctor(daemon)
-    found = texts(findings, "sockets")
-    assert f"mode 0666 lets others than SlurmUser in fix: chmod 600 {daemon.ingest_socket}" in found
-    assert f"mode 0600 keeps users out fix: chmod 666 {daemon.query_socket}" in found
-    assert f"everyone may write to {daemon.run_dir}" in found
-    assert ("configuration", "error") in wrong(findings)
 
 
 def test_a_daemon_that_is_down_is_found(make_redis: MakeRedis, make_daemon: MakeDaemon) -> None:
@@ -250,3 +187,95 @@ def test_the_kernel_of_another_host_is_not_looked_at(tmp_path: Path) -> None:
 def test_plain_text_on_the_network_is_found(address: str, level: str) -> None:
     (finding,) = transport(Config(redis=RedisSection(address=address)))
     assert finding.level == level
+
+
+MOUNTS = """\
+22 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw
+40 22 0:30 / /home/a\\040b rw - nfs4 server:/home rw
+41 22 0:31 / /home rw - autofs systemd-1 rw
+"""
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("/home/a b/spool.db", ("nfs4", "/home/a b")),
+        ("/home/ab", ("autofs", "/home")),
+        ("/homeless", ("ext4", "/")),
+    ],
+)
+def test_the_file_system_of_a_path(tmp_path: Path, path: str, expected: tuple[str, str]) -> None:
+    (tmp_path / "mountinfo").write_text(MOUNTS)
+    assert spool.filesystem(Path(path), tmp_path / "mountinfo") == expected
+    assert spool.filesystem(Path(path), tmp_path / "none") == ("", "/")
+
+
+def test_a_spool_on_the_network_is_found(tmp_path: Path) -> None:
+    (tmp_path / "mountinfo").write_text(f"22 1 254:0 / {tmp_path} rw - nfs server:/ rw\n")
+    (tmp_path / "spool.db").touch(0o600)
+    config = Config.model_validate({"daemon": {"slurm_user": "root", "state_dir": str(tmp_path)}})
+    found = {finding.code: finding for finding in spool.look(config, mounts=tmp_path / "mountinfo")}
+    assert '[spool] path = "/var/lib/slurmjcd/spool.db"' in found["spool-network"].fix
+
+
+def test_a_module_that_does_not_tell_is_unknown() -> None:
+    found = settings(StoreInfo({"maxmemory_policy": b"noeviction"}, {}), Config())
+    codes = {finding.code for finding in found if finding.level != "ok"}
+    assert codes == {"aof-off", "propagation-unknown"}
+
+
+def test_a_slurm_that_does_not_tell_its_version_is_unknown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("slurmctld", "sacct"):
+        (tmp_path / name).write_text("#!/bin/sh\necho no version\n")
+        (tmp_path / name).chmod(0o755)
+    shutil.copy(PLUGIN, tmp_path)
+    (tmp_path / PLUGIN.name).chmod(0o755)
+    (tmp_path / "slurm.conf").write_text(f"JobCompType=jobcomp/redis\nPluginDir={tmp_path}\nSlurmUser=root\n")
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    config = Config.model_validate(
+        {"daemon": {"slurm_user": "root"}, "access": {"slurm_conf": str(tmp_path / "slurm.conf")}}
+    )
+    assert [finding.code for finding in slurm.look(config) if finding.level != "ok"] == ["slurm-unknown"]
+
+
+def test_the_options_of_the_plugin_are_those_of_its_source() -> None:
+    source = (ROOT / "cplugin" / "params.c").read_text()
+    listed = source[source.index('"ring_dir", "ring_mib"') :]
+    names = re.findall(r'"(\w+)"', listed[: listed.index("}")])
+    assert set(names) == {*slurm.NUMBERS, *slurm.WORDS, *slurm.FLAGS}
+    header = (ROOT / "cplugin" / "params.h").read_text()
+    for name, (low, high) in slurm.NUMBERS.items():
+        said = header[header.index(f" {name}=N") :].replace("\n *", " ").split("default")[0]
+        assert [int(number) for number in re.findall(r"\d+", said)][:2] == [low, high], name
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("timeout=0", "timeout=0: not a number from 1 to 3600, the default counts"),
+        ("timeout=٣", "timeout=٣: not a number from 1 to 3600, the default counts"),
+        ("ring_mb=3", "unknown option ring_mb=3"),
+        ("store_script=yes", "store_script=yes: store_script takes no value"),
+        ("ring_dir=run", "ring_dir=run: not an absolute path"),
+        ("daemon_user=nobody-such", "daemon_user=nobody-such: there is no such user here, so no socket is trusted"),
+        ("timeout=5, timeout=6", "timeout is there more than once, the last one counts"),
+    ],
+)
+def test_a_wrong_option_of_the_plugin(text: str, what: str) -> None:
+    assert [wrong for wrong, _ in slurm.params(text)] == [what]
+
+
+def test_right_options_of_the_plugin() -> None:
+    assert list(slurm.params("ring_mib=1,spill_mib=0, timeout=3600,store_script,daemon_user=root,ring_dir=/x")) == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody who may not")
+def test_who_may_not_look_is_told_to_be_root(make_daemon: MakeDaemon, make_redis: MakeRedis) -> None:
+    daemon = make_daemon(redis_address=make_redis(options=GOOD).address)
+    config = configfile.load(daemon.conf, {})
+    os.seteuid(64103)
+    try:
+        found = [*spool.look(config)]
+    finally:
+        os.seteuid(0)
+    assert [(finding.code, finding.fix) for finding in found] == [("not-allowed", "run slurmjc doctor as root")]
