@@ -13,13 +13,15 @@ import sqlite3
 import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeGuard
 
-from slurmjcd import protocol, spoolscan, walrepair
+from slurmjcd import protocol, spoolcheck, spoolscan, walrepair
 
 log = logging.getLogger(__name__)
 
 _BOOKS: Final = ("lost", "salvage_lost", "earlier", "skipped", "discarded")  # keys of meta that outlive a spool
+
+_UNREADABLE: Final = (sqlite3.Error, UnicodeDecodeError)  # the latter of an error's own text, which quotes the schema
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +51,8 @@ def salvage(damaged: Path, database: sqlite3.Connection, *, stamp: int) -> Salva
     """
     found = _Found()
     with contextlib.closing(sqlite3.connect(damaged, isolation_level=None)) as old:
-        with contextlib.suppress(sqlite3.Error):
+        with contextlib.suppress(*_UNREADABLE):
+            old.text_factory = _text
             old.execute("PRAGMA writable_schema = ON")  # only so is a file read that has lost its end
         _ask_tree(old, found)
         _ask_tables(old, found)
@@ -60,36 +63,48 @@ def salvage(damaged: Path, database: sqlite3.Connection, *, stamp: int) -> Salva
     return _write(found, database)
 
 
+def _text(value: bytes) -> str | None:
+    """None is what no sound row has: one damaged text must not end the reading of a table."""
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return None
+
+
+def _is_number(value: object) -> TypeGuard[int]:
+    return isinstance(value, int) and 0 <= value <= spoolcheck.NUMBER_MAX
+
+
 def _ask_tree(old: sqlite3.Connection, found: _Found) -> None:
     for order in ("ASC", "DESC"):
-        with contextlib.suppress(sqlite3.Error):
+        with contextlib.suppress(*_UNREADABLE):
             for first, count, crc, frames in old.execute(
                 f"SELECT first, count, crc, frames FROM batch ORDER BY first {order}"  # noqa: S608 (our own words)
             ):
-                if not isinstance(first, int) or not isinstance(count, int):
+                if not first or not _is_number(first):
                     continue
                 if isinstance(frames, bytes) and zlib.crc32(frames) == crc:
                     records = len(protocol.frame_bounds(frames))  # the checksum vouches for these, not for `count`
                     found.batches[first] = (records, frames)
                     found.last = max(found.last, first + records - 1)
-                else:
+                elif _is_number(count):
                     found.last = max(found.last, first + count - 1)
 
 
 def _ask_tables(old: sqlite3.Connection, found: _Found) -> None:
-    with contextlib.suppress(sqlite3.Error):
+    with contextlib.suppress(*_UNREADABLE):
         for name, value in old.execute("SELECT key, value FROM meta"):
-            if isinstance(value, int):
+            if isinstance(name, str) and _is_number(value):
                 found.meta[name] = value
     for table, columns in (("source", 6), ("quarantine", 5)):
         rows = found.rows[table] = []
-        with contextlib.suppress(sqlite3.Error):
+        with contextlib.suppress(*_UNREADABLE):
             for row in old.execute(f"SELECT * FROM {table}"):  # noqa: S608 (our own words)
                 if len(row) == columns:
                     rows.append(row)
     meta = found.meta
     # each source's watermark counts what was taken of it, and every record taken was given a number
-    taken = sum(row[1] for row in found.rows["source"] if isinstance(row[1], int))
+    taken = sum(row[1] for row in found.rows["source"] if _is_number(row[1]))
     numbered = taken - meta.get("earlier", 0) - meta.get("salvage_lost", 0) + meta.get("skipped", 0)
     found.last = max(found.last, numbered, meta.get("last", 0))
 
@@ -114,13 +129,19 @@ def _write(found: _Found, database: sqlite3.Connection) -> Salvaged:
             slots = ",".join("?" * len(row))
             with contextlib.suppress(sqlite3.IntegrityError):  # damaged, and yet readable
                 database.execute(f"INSERT OR REPLACE INTO {table} VALUES ({slots})", row)  # noqa: S608 (our own words)
-    end = saved = batches = 0  # end: highest number that was copied
+        database.execute(f"DELETE FROM {table} WHERE NOT ({spoolcheck.SOUND[table]})")  # noqa: S608 (our own words)
+    saved = batches = 0
+    copied: set[tuple[int, int]] = set()
     for first in sorted(found.batches):
         count, frames = found.batches[first]
-        if first <= end:
-            continue  # an older form of what was copied
+        # numbers may overlap, damaged ones that is: what both batches have is kept, but no batch twice
+        mark = (zlib.crc32(frames), hash(frames))
+        holds_any = len(frames) > count * len(protocol.EMPTY_FRAME)
+        if not count or (holds_any and mark in copied):
+            continue
+        copied.add(mark)
         database.execute("INSERT INTO batch VALUES (?, ?, 0, ?, ?)", (saved + 1, count, zlib.crc32(frames), frames))
-        end, saved, batches = first + count - 1, saved + count, batches + 1
+        saved, batches = saved + count, batches + 1
     before = min(found.batches, default=found.last + 1) - 1
     earlier = min(before, found.meta.get("shipped", before))
     lost = max(0, found.last - earlier - saved)

@@ -9,11 +9,10 @@ import os
 import sqlite3
 import time
 import uuid
-import zlib
 from pathlib import Path
 from typing import Final
 
-from slurmjcd import protocol, walrepair
+from slurmjcd import spoolcheck, walrepair
 from slurmjcd.errors import SpoolError
 from slurmjcd.salvage import Salvaged, salvage
 from slurmjcd.spoolscan import PAGE_BYTES
@@ -23,6 +22,7 @@ log = logging.getLogger(__name__)
 APPLICATION_ID: Final = 0x534A4344  # "SJCD"
 FORMAT_VERSION: Final = 1
 _SQLITE_MAGIC: Final = b"SQLite format 3\0"
+_WRITE_VERSION: Final = 2  # at most, in bytes 18 and 19 of a database
 _CHECK_MAX_BYTES: Final = 1024**3  # a larger file is checked where it is read, not at start
 # what SQLite says of a file that it can read and make no sense of; ERROR is "no such table", "unsupported file format"
 _DAMAGE_CODES: Final = (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
@@ -117,6 +117,9 @@ def _wal_has_ours(path: Path) -> bool:
 
 def _damage(path: Path) -> str | None:
     """What is wrong with the file, None if nothing was found."""
+    with path.open("rb") as file:
+        if max(file.read(20)[18:], default=0) > _WRITE_VERSION:
+            return "its header has a version that SQLite reads and does not write"
     try:
         with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as database:
             if path.stat().st_size <= _CHECK_MAX_BYTES:
@@ -126,11 +129,15 @@ def _damage(path: Path) -> str | None:
             missing = set(_META) - {key for (key,) in database.execute("SELECT key FROM meta")}
             if missing:
                 return f"{min(missing)} is missing in its table meta"
+            return spoolcheck.unsound(database)
     except sqlite3.DatabaseError as exc:
-        if exc.sqlite_errorcode & 0xFF not in _DAMAGE_CODES:  # the disk's fault, not the file's
+        # text that is no UTF-8 has no code
+        code = getattr(exc, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT)
+        if code & 0xFF not in _DAMAGE_CODES:  # the disk's fault, not the file's
             raise SpoolError(f"spool {path} can't be read: {exc}") from exc
-        return str(exc)
-    return None
+        return repr(str(exc))[1:-1]
+    except UnicodeDecodeError:  # of a name in the schema, which SQLite's own error quotes
+        return "its schema has text that is no UTF-8"
 
 
 def _connect(path: Path, *, new: bool) -> sqlite3.Connection:
@@ -152,14 +159,11 @@ def _mend_counts(database: sqlite3.Connection) -> None:
     A damaged count would let records of its batch be passed over as if they had never been. Numbers that were skipped
     look the same and are left as they are.
     """
-    # without the frames, which sorting would copy: all of the spool
-    suspects = database.execute(
-        "SELECT first, count FROM (SELECT first, count, lead(first) OVER (ORDER BY first) AS following FROM batch)"
-        " WHERE following IS NULL OR first + count != following"
-    ).fetchall()
-    for first, count in suspects:
-        crc, frames = database.execute("SELECT crc, frames FROM batch WHERE first = ?", (first,)).fetchone()
-        if zlib.crc32(frames) == crc and (records := len(protocol.frame_bounds(frames))) != count:
+    for first, count, following in spoolcheck.suspects(database):
+        records = spoolcheck.counted(database, first)
+        if records is None and (not count or (following is not None and first + count > following)):
+            records = following - first if following is not None else 1  # it is damaged, and has to end somewhere
+        if records is not None and records != count:
             log.error("spool: batch %d says %d records and has %d, counted again", first, count, records)
             database.execute("UPDATE batch SET count = ? WHERE first = ?", (records, first))
 

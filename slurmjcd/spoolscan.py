@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from slurmjcd import protocol
+from slurmjcd.spoolcheck import NUMBER_MAX
 
 PAGE_BYTES: Final = 16_384  # of every spool, see spoolfile.py
 _LEAF: Final = 0x0D  # of a table with row ids
@@ -75,7 +76,7 @@ def _batch(data: mmap.mmap, page: int, at: int) -> Batch | None:
         pos += width
     _, _, crc = numbers  # the records are counted in the frames, which the checksum vouches for
     frames = payload[pos:]
-    if len(frames) != (types[4] - _BLOB) // 2 or zlib.crc32(frames) != crc or first < 1:
+    if len(frames) != (types[4] - _BLOB) // 2 or zlib.crc32(frames) != crc or not 0 < first <= NUMBER_MAX:
         return None
     return first, len(protocol.frame_bounds(frames)), frames
 

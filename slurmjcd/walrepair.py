@@ -87,15 +87,10 @@ def _frames(data: bytes) -> tuple[list[_Frame], int]:
         head = data[at : at + _FRAME_HEADER_BYTES]
         page, pages_in_all, its_salt_1, its_salt_2, *stored = struct.unpack(">6I", head)
         content = data[at + _FRAME_HEADER_BYTES : at + size]
-        found = _checksum(content, _checksum(head[:8], before, order), order)
+        # a frame of another round: what an earlier one left behind the end, or one whose salt is damaged
         salted = (its_salt_1, its_salt_2) == (salt_1, salt_2)
+        good = salted and list(_checksum(content, _checksum(head[:8], before, order), order)) == stored
         before = (stored[0], stored[1])
-        good = salted and found == before
-        if not salted and frames and not good:
-            # what an earlier round of the log left ends this one, unless it is a frame whose salt was damaged
-            rest = data[at + size : at + size + _FRAME_HEADER_BYTES]
-            if len(rest) < _FRAME_HEADER_BYTES or struct.unpack(">6I", rest)[2:4] != (salt_1, salt_2):
-                break
         frames.append(_Frame(page, pages_in_all, content, good))
     return frames, page_bytes
 
