@@ -30,6 +30,7 @@ FINDINGS: Final = BUILD / "findings"
 LONGEST: Final = {
     "nodelist": 512, "criteria": 1024, "params": 512, "spill": 2048, "replies": 2048,
     "config": 1024, "document": 2048, "http": 2048, "intake": 2048, "question": 1024, "resp": 1024, "restrict": 512,
+    "cond": 1024, "spool": 256,
 }  # fmt: skip
 IN_C: Final = frozenset(path.stem.removeprefix("fuzz_") for path in HERE.glob("fuzz_*.c"))
 IN_PYTHON: Final = frozenset(path.stem.removeprefix("fuzz_") for path in HERE.glob("fuzz_*.py"))
