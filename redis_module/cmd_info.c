@@ -212,6 +212,9 @@ static void reply_server(struct replying *rp)
     pair_info(rp, info, valkey ? "valkey_version" : "redis_version",
               "server_version");
     pair_info(rp, info, "role", "role");
+    pair_info(rp, info, "master_link_status", "master_link_status");
+    pair_info_number(rp, info, "master_last_io_seconds_ago",
+                     "master_last_io_seconds_ago");
     pair_info(rp, info, "run_id", "run_id");
     pair_info_number(rp, info, "connected_slaves", "replicas");
     pair_info_number(rp, info, "aof_enabled", "aof_enabled");

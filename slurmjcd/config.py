@@ -175,6 +175,12 @@ class RedisSection(Section):
     tls_ca_file: OptionalPath = Field(None, description="CA that signed the server's certificate")
     tls_cert_file: OptionalPath = Field(None, description="certificate this daemon shows")
     tls_key_file: OptionalPath = Field(None, description="its key (mode 0600 or less)")
+    read_from: Literal["master", "replica"] = Field(
+        "master", description="with sentinels: which server answers questions; the master where no replica will do"
+    )
+    replica_lag_s: float = Field(
+        30.0, ge=10.0, le=86_400, description="a replica that has not heard from its master for so long is not asked"
+    )
     prefix: str = Field("job", pattern=r"^[\x21-\x7e]{1,128}$", description="first part of every key")
     ttl_s: int = Field(
         0, ge=0, le=2**31, description="retention: jobs go so long after their end; 0 keeps them for ever"
@@ -204,6 +210,8 @@ class RedisSection(Section):
             sentinels(self.address)
         elif self.address:
             _check_url(self.address)
+        if self.read_from == "replica" and not self.has_sentinels:
+            raise ValueError("read_from = 'replica' needs sentinels in address: they know where replicas are")
         return self
 
     @property

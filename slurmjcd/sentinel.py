@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""Where the master of a Redis is that sentinels watch over, asked of them (redis-py's client for Sentinel)."""
+"""Where the servers of a Redis are that sentinels watch over, asked of them (redis-py's client for Sentinel)."""
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Mapping
 from typing import Any, Final
@@ -14,12 +15,13 @@ from slurmjcd.config import sentinels
 from slurmjcd.errors import Unavailable
 
 _KEPT_S: Final = 1.0  # an answer; a failover takes longer
+_AVOIDED_S: Final = 10.0  # a replica that would not do
 
 Place = tuple[str, int]
 
 
-class MasterFinder:
-    """Finds one service's master.
+class ServerFinder:
+    """Finds one service's master, and a replica to read from.
 
     Args:
         address: of the sentinels, as redis.address has it.
@@ -31,6 +33,8 @@ class MasterFinder:
         self._sentinel = Sentinel(places, sentinel_kwargs=dict(options))  # type: ignore[no-untyped-call]
         self._found: Place | None = None
         self._found_s = 0.0
+        self._replica: Place | None = None
+        self._avoided: dict[Place, float] = {}  # until when
 
     async def master(self) -> Place:
         """Its host and port.
@@ -54,6 +58,33 @@ class MasterFinder:
         except Unavailable:
             self._found, self._found_s = place, time.monotonic()  # not asked again for each question
             return True
+
+    async def replica(self) -> Place:
+        """Where to read: one replica, the same for all as long as it will do; the master while there is none.
+
+        An open query lives in one server, so all connections of a daemon go to the same one.
+
+        Raises:
+            Unavailable: not even a master is known.
+        """
+        if self._replica is None:
+            try:
+                known = await self._sentinel.discover_replicas(self.service)
+            except (exceptions.RedisError, OSError, TimeoutError):
+                known = []
+            now_s = time.monotonic()
+            places = [(str(host), int(port)) for host, port in known]
+            fit = [place for place in places if self._avoided.get(place, 0.0) <= now_s]
+            if not fit:
+                return await self.master()
+            self._replica = random.choice(fit)  # noqa: S311 (which one is no secret)
+        return self._replica
+
+    def avoid(self, place: Place) -> None:
+        """Read elsewhere for a while."""
+        self._avoided[place] = time.monotonic() + _AVOIDED_S
+        if self._replica == place:
+            self._replica = None
 
     async def close(self) -> None:
         await self._sentinel.aclose()

@@ -272,7 +272,7 @@ class Shipper:
             self._in_flight.append(Sent("wait", self._cursor))
         if now - self._checked_at >= _CHECK_S:
             self._checked_at = now
-            if await link.has_moved():
+            if await link.is_outdated():
                 raise Unavailable(f"the sentinels have another master now than Redis at {link.address}")
             await link.send([protocol.command(protocol.INFO, self._store.prefix)])
             self._in_flight.append(Sent("info", self._cursor))

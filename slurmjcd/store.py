@@ -12,6 +12,7 @@ import contextlib
 import logging
 import re
 import secrets
+import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, cast
@@ -28,7 +29,7 @@ from slurmjcd.checks import read_secret, secret_path
 from slurmjcd.config import Config
 from slurmjcd.errors import BadRecord, ConfigError, OutOfSequence, Refused, StoreError, Unavailable
 from slurmjcd.replies import PAGE_BYTES_MAX, GuardedParser, ReplyGuard
-from slurmjcd.sentinel import MasterFinder, Place
+from slurmjcd.sentinel import Place, ServerFinder
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +50,8 @@ _TAKEN_OFF: Final[tuple[tuple[type[Exception], str], ...]] = (
 )
 _READ_BYTES: Final = 256 * 1024
 _TWO_ERRORS: Final = re.compile(rb"-[^\r\n]*\r\n-[^\r\n]*\r\n")
+_LOOKED_S: Final = 1.0  # between two looks at a replica
+_TRIES: Final = 3  # replicas that are asked before a question fails
 _ERRORS_BYTES: Final = 8192  # two error replies are shorter
 _ANSWERS: Final = frozenset({"ERR", "NOQUERY", "LIMIT", "WRONGTYPE", "TOOBIG"})
 
@@ -72,13 +75,20 @@ class StoreLink:
     """One connection to the store for one task."""
 
     def __init__(
-        self, connection: AbstractConnection, prefix: bytes, address: str, finder: MasterFinder | None = None
+        self,
+        connection: AbstractConnection,
+        prefix: bytes,
+        address: str,
+        finder: ServerFinder | None = None,
+        replica_lag_s: float | None = None,
     ) -> None:
         self._connection = connection
         self._prefix = prefix
         self.address = address
         self._finder = finder
-        self._place: Place | None = None  # where the sentinels say that the master is
+        self._replica_lag_s = replica_lag_s  # a replica will do that heard from its master so long ago; None: none will
+        self._place: Place | None = None  # where the sentinels say that it is
+        self._looked_s = 0.0
         self._has_module = False
 
     async def open(self) -> StoreInfo:
@@ -88,10 +98,11 @@ class StoreLink:
             Unavailable: not (yet); the text says why.
         """
         if self._finder is not None:
-            await self._find_master(self._finder)
+            await self._find(self._finder)
         try:
             await self._connection.connect()  # type: ignore[no-untyped-call]
         except (exceptions.RedisError, OSError, TimeoutError) as exc:
+            self._avoid()
             raise Unavailable(f"no connection to Redis at {self.address}: {_text(exc)}") from exc
         info = await self.info()
         self._has_module = True
@@ -101,21 +112,51 @@ class StoreLink:
                 f"the module in Redis at {self.address} speaks protocol {spoken}, this slurmjcd speaks "
                 f"{protocol.PROTOCOL_VERSION}: install slurmjcd and slurm_jobcomp.so of one version"
             )
-        if self._place is not None and info.text("role") not in ("", "master"):
-            raise Unavailable(f"Redis at {self.address} is no master any more (or not yet), as its sentinels say it is")
+        if self._place is not None and not self._is_fit(info):
+            self._avoid()
+            what = "no master any more (or not yet)" if self._replica_lag_s is None else "a replica that lags"
+            raise Unavailable(f"Redis at {self.address} is {what}")
         return info
 
-    async def _find_master(self, finder: MasterFinder) -> None:
-        self._place = await finder.master()
+    async def _find(self, finder: ServerFinder) -> None:
+        self._place = await (finder.master() if self._replica_lag_s is None else finder.replica())
         connection = cast(Connection, self._connection)
         connection.host, connection.port = self._place
         self.address = f"{connection.host}:{connection.port}"
 
-    async def has_moved(self) -> bool:
-        """Whether the sentinels say that the master is another by now."""
-        if self._finder is None or self._place is None:
+    def _is_fit(self, info: StoreInfo) -> bool:
+        """Whether it is what the sentinels say, and not behind for longer than it may be."""
+        if info.text("role") != "slave":
+            return True
+        lag = info.fields.get("master_last_io_seconds_ago", -1)
+        return self._replica_lag_s is not None and (
+            info.text("master_link_status") == "up" and isinstance(lag, int) and 0 <= lag <= self._replica_lag_s
+        )
+
+    def _avoid(self) -> None:
+        if self._finder is not None and self._place is not None and self._replica_lag_s is not None:
+            self._finder.avoid(self._place)
+
+    async def is_outdated(self) -> bool:
+        """Whether another server should be asked by now, as the sentinels say or as this one says of itself."""
+        finder, place = self._finder, self._place
+        if finder is None or place is None:
             return False
-        return not await self._finder.still_master(self._place)
+        if self._replica_lag_s is None:
+            return not await finder.still_master(place)
+        now_s = time.monotonic()
+        if now_s - self._looked_s < _LOOKED_S:
+            return False
+        self._looked_s = now_s
+        try:
+            if await finder.replica() != place:
+                return True
+            fit = self._is_fit(await self.info())
+        except StoreError:
+            fit = False
+        if not fit:
+            self._avoid()
+        return not fit
 
     async def info(self, *, segments: bool = False) -> StoreInfo:
         """What the module says of itself and its server; with `segments`, of each segment."""
@@ -186,7 +227,9 @@ class StoreLink:
 
     @property
     def is_open(self) -> bool:
-        return bool(self._connection.is_connected)
+        """Whether it is connected, as far as one can tell without asking; redis-py looks only when it reads."""
+        reader = self._connection._reader
+        return bool(self._connection.is_connected) and not (reader is not None and reader.at_eof())
 
     async def close(self) -> None:
         with contextlib.suppress(exceptions.RedisError, OSError, TimeoutError):
@@ -261,7 +304,7 @@ class Store:
         self.reply_s = config.redis.reply_s
         self._idle: list[StoreLink] = []
         self._room = asyncio.Semaphore(config.query.store_connections)
-        self._finder: MasterFinder | None = None  # made with the first connection: only a running loop can ask
+        self._finder: ServerFinder | None = None  # made with the first connection: only a running loop can ask
 
     def writer(self) -> StoreLink:
         """A new connection of the user that writes; `open` it."""
@@ -271,10 +314,12 @@ class Store:
     def asker(self) -> StoreLink:
         """A new connection of the user that only reads; `open` it."""
         redis = self._config.redis
+        lag_s = redis.replica_lag_s if redis.read_from == "replica" else None
         if not redis.reader_user:
-            return self.writer()
+            path = secret_path(redis.password_file, "redis-password")
+            return self._link(redis.user, "redis.password_file", path, lag_s)
         path = secret_path(redis.reader_password_file, "redis-reader-password")
-        return self._link(redis.reader_user, "redis.reader_password_file", path)
+        return self._link(redis.reader_user, "redis.reader_password_file", path, lag_s)
 
     @contextlib.asynccontextmanager
     async def reader(self) -> AsyncIterator[StoreLink]:
@@ -285,15 +330,11 @@ class Store:
         """
         async with self._room:
             link = self._idle.pop() if self._idle else None
-            if link is not None and await link.has_moved():
+            if link is not None and (not link.is_open or await link.is_outdated()):
                 await link.close()
-            if link is None or not link.is_open:
-                link = self.asker()
-                try:
-                    await link.open()
-                except BaseException:
-                    await link.close()
-                    raise
+                link = None
+            if link is None:
+                link = await self._open_asker()
             try:
                 yield link
             except Refused:
@@ -304,13 +345,35 @@ class Store:
                 raise
             self._idle.append(link)
 
+    async def _open_asker(self) -> StoreLink:
+        """A connection for questions; where replicas are asked, the next one when one will not do.
+
+        Raises:
+            Unavailable: none can be had.
+        """
+        tries = _TRIES if self._config.redis.read_from == "replica" else 1
+        for left in reversed(range(tries)):
+            link = self.asker()
+            try:
+                await link.open()
+            except Unavailable:
+                await link.close()
+                if not left:
+                    raise
+            except BaseException:
+                await link.close()
+                raise
+            else:
+                return link
+        raise AssertionError("unreachable")
+
     async def close(self) -> None:
         while self._idle:
             await self._idle.pop().close()
         if self._finder is not None:
             await self._finder.close()
 
-    def _link(self, user: str, key: str, secret: Any) -> StoreLink:
+    def _link(self, user: str, key: str, secret: Any, replica_lag_s: float | None = None) -> StoreLink:
         redis = self._config.redis
         try:
             password = read_secret(key, secret) if secret is not None else None
@@ -323,9 +386,9 @@ class Store:
                 password = read_secret(key, secret) if secret is not None else None
             except ConfigError as exc:
                 raise Unavailable(str(exc)) from exc
-            self._finder = MasterFinder(self.address, self._options(redis.sentinel_user, password) | self._tls())
+            self._finder = ServerFinder(self.address, self._options(redis.sentinel_user, password) | self._tls())
         options["parser_class"] = GuardedParser
-        return StoreLink(self._connection(options), self.prefix, self.address, self._finder)
+        return StoreLink(self._connection(options), self.prefix, self.address, self._finder, replica_lag_s)
 
     def _options(self, user: str, password: str | None) -> dict[str, Any]:
         """Of any connection, as redis-py names them."""

@@ -439,6 +439,21 @@ def test_metrics_and_health(make_daemon: MakeDaemon, make_redis: MakeRedis) -> N
     assert daemon.get("/nope")[0] == 404
 
 
+async def test_a_question_after_redis_was_restarted_is_answered(make_daemon: MakeDaemon, make_redis: MakeRedis) -> None:
+    """The connection that is kept for questions is gone then; whoever asks first must not be the one to learn it."""
+    redis = make_redis(options={"appendonly": "yes", "appendfsync": "always"})
+    daemon = make_daemon(redis_address=redis.address)
+    wire = await Wire.connect(daemon.ingest_socket)
+    assert await wire.put(1, job(1)) == 1
+    wait_until(lambda: shipped(daemon), what="an empty spool")
+    await wire.close()
+    assert await fetch_jobs(daemon) == [1]
+    redis.restart()
+    asked = await Wire.connect(daemon.query_socket)
+    assert await asked.call("SLURMJC.MATCH", "q") == b"job:mat:q"
+    await asked.close()
+
+
 async def test_a_full_disk_makes_it_unready_and_it_heals(make_daemon: MakeDaemon, make_redis: MakeRedis) -> None:
     daemon = make_daemon(
         redis_address=make_redis().address, settings={"spool": {"max_bytes": 4096, "replay_s": 0, "replay_bytes": 0}}

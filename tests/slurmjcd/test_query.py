@@ -229,7 +229,7 @@ async def test_a_store_that_went_away_is_unavailable_and_comes_back(asking: Aski
     wire = await asking.connect()
     assert await wire.call("SLURMJC.MATCH", "q") is not None
     asking.redis.kill()
-    assert text(await wire.call("SLURMJC.FETCH", "q", 5)).startswith("UNAVAILABLE connection to Redis at unix:")
+    assert text(await wire.call("SLURMJC.FETCH", "q", 5)).startswith("UNAVAILABLE no connection to Redis at unix:")
     assert text(await wire.call("SLURMJC.MATCH", "q")).startswith("UNAVAILABLE no connection to Redis at unix:")
     asking.redis.start()
     put(asking.redis, job(1))
