@@ -12,6 +12,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
 
 from slurmjcd import __version__
+from slurmjcd.history import COLUMNS, STEP_S
 from slurmjcd.stages import Stage, overall, total
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ _COUNTERS: Final = (
     "records_duplicate", "records_rejected", "record_gaps", "replays", "commit_failures", "queries", "queries_refused",
 )  # fmt: skip
 _TROUBLES: Final = 20
+_RATES: Final = ("received_s", "stored_s", "answered_s", "waiting")
+_COURSE: Final = 60  # rows
 
 
 def report(daemon: Daemon, *, operator: bool) -> dict[str, Any]:
@@ -38,6 +41,8 @@ def report(daemon: Daemon, *, operator: bool) -> dict[str, Any]:
         "text": text,
         "stages": [_stage(stage, operator=operator) for stage in stages],
         "counters": {name: int(total(getattr(metrics, name))) for name in _COUNTERS},
+        "rates": _rates(observer.history.rows()),
+        "redis_local": daemon.config.redis_address.startswith("unix:"),
         "retention_s": daemon.config.redis.ttl_s,
         "jobs": metrics.jobs.by_state(),
     }
@@ -49,6 +54,23 @@ def report(daemon: Daemon, *, operator: bool) -> dict[str, Any]:
             for trouble in observer.troubles.latest()[:_TROUBLES]
         ]
     return answer
+
+
+def _rates(rows: list[list[float | None]]) -> dict[str, Any]:
+    """A second's records and questions, on average of the last minute and hour (or since the start), and their course.
+
+    Before the first row, ten seconds after the start, averages are None.
+    """
+    out: dict[str, Any] = {"step_s": STEP_S}
+    for name in _RATES:
+        column = [row[COLUMNS.index(name)] or 0.0 for row in rows]
+        minute = column[-round(60 / STEP_S) :]
+        out[name] = {
+            "minute": round(sum(minute) / len(minute), 3) if minute else None,
+            "hour": round(sum(column) / len(column), 3) if column else None,
+            "course": column[-_COURSE:],
+        }
+    return out
 
 
 def _stage(stage: Stage, *, operator: bool) -> dict[str, Any]:

@@ -24,6 +24,7 @@ _COMMANDS: Final = {
     "quarantine": "Records that were refused: list, show, retry, drop.",
     "report": "Count jobs and what they used, by user, account, state, day.",
     "show": "Show everything known of a job.",
+    "stats": "How much is stored, how fast it grows, how long the room lasts.",
     "wait": "Wait for jobs to end, and end as they did.",
     "watch": "Print each job as it is stored.",
     "why": "Say how a job ended, and why.",

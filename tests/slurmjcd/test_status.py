@@ -7,6 +7,8 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+from slurmjcd.stages import Stage
+from slurmjcd.status import _rates, _stage
 from tests.harness import Daemon, RedisServer, wait_until
 from tests.slurmjcd.jobs import job
 from tests.slurmjcd.wire import Wire
@@ -32,6 +34,7 @@ async def test_status_follows_records_and_troubles(
     assert told["spool"]["free_bytes"] > 0
     stages = {stage["key"]: stage for stage in told["stages"]}
     assert redis.address in stages["redis"]["text"]
+    assert told["rates"]["received_s"]["minute"] is None  # until the first ten seconds are over
     redis.stop()
     wait_until(lambda: not json.loads(daemon.get("/readyz")[1])["components"]["redis"]["ok"], what="Redis to be missed")
     told = await status()
@@ -39,3 +42,20 @@ async def test_status_follows_records_and_troubles(
     assert [(trouble["key"], trouble["end"]) for trouble in told["troubles"]] == [("redis", None)]
     await ingest.close()
     await asking.close()
+
+
+def test_rates_are_averages_of_the_rows() -> None:
+    assert _rates([])["stored_s"] == {"minute": None, "hour": None, "course": []}
+    rows: list[list[float | None]] = [[0.0, 10.0, 8.0, None, 5.0, 0.0, None, None]] * 94
+    rows += [[0.0, 20.0, 8.0, None, 5.0, 0.0, None, None]] * 6
+    rates = _rates(rows)
+    assert rates["received_s"]["minute"] == 20.0
+    assert rates["received_s"]["hour"] == 10.6
+    assert rates["received_s"]["course"] == [10.0] * 54 + [20.0] * 6
+    assert rates["answered_s"]["hour"] == 0.0
+
+
+def test_who_is_no_operator_is_told_no_texts() -> None:
+    stage = Stage("redis", "Redis", "error", "at unix:/secret", "away", "do this")
+    assert _stage(stage, operator=False) == {"key": "redis", "name": "Redis", "level": "error"}
+    assert _stage(stage, operator=True)["text"] == "at unix:/secret"
