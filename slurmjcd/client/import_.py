@@ -8,7 +8,7 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from slurmjcd.importing.item import Source
     from slurmjcd.importing.run import Summary
 
-_FORMATS: Final = ("auto", "filetxt")
+_FORMATS: Final = ("auto", "filetxt", "sacct", "sacct-json")
 _SHOWN: Final = 5
 _MEANING: Final = {
     "read": "jobs in the source",
@@ -39,6 +39,10 @@ _OPTIONAL: Final = frozenset({"earlier_run", "left_out", "expired"})
 @click.option("--timezone", metavar="ZONE", help="Of local times in the source; default: this host's.")
 @click.option("--cluster", metavar="NAME", help="For jobs that don't name theirs; default: ClusterName of slurm.conf.")
 @click.option(
+    "--unknown-id", metavar="N", type=click.IntRange(0, 2**32 - 2),
+    help="uid and gid for names that this host doesn't know; default: refuse those jobs.",
+)  # fmt: skip
+@click.option(
     "--refused", "refused_path", type=click.Path(path_type=Path), metavar="FILE",
     help="Where refused jobs go; default slurmjc-import-ID.refused here.",
 )  # fmt: skip
@@ -53,9 +57,8 @@ _OPTIONAL: Final = frozenset({"earlier_run", "left_out", "expired"})
     help="The daemon's configuration; default /etc/slurmjcd/slurmjcd.toml.",
 )  # fmt: skip
 def import_(
-    *, source: str, form: str, timezone: str | None, cluster: str | None, refused_path: Path | None, dry_run: bool,
-    as_json: bool, wait_s: float, config_path: Path | None,
-) -> None:  # fmt: skip
+    *, source: str, refused_path: Path | None, dry_run: bool, as_json: bool, wait_s: float, **words: Any
+) -> None:
     """Import completed jobs from SOURCE: a file, or - for standard input. For root, beside the running daemon.
 
     Each run of a job is stored once. Stopped at any moment, the same command goes on where it was. Exit status 1 when
@@ -67,8 +70,8 @@ def import_(
     from slurmjcd.importing.item import WrongFormat
 
     try:
-        config = configfile.load(config_path, os.environ)
-        opened = _open(source, form, timezone, cluster, config)
+        config = configfile.load(words["config_path"], os.environ)
+        opened = _open(source, words, config)
         path = refused_path or Path(f"slurmjc-import-{opened.identity[:12] or opened.kind}.refused")
         summary = asyncio.run(_import(config, opened, path, dry=dry_run, wait_s=wait_s))
     except WrongFormat as exc:
@@ -83,15 +86,16 @@ def import_(
     _report(summary, path, dry=dry_run, as_json=as_json)
 
 
-def _open(source: str, form: str, timezone: str | None, cluster: str | None, config: Config) -> Source:
+def _open(source: str, words: dict[str, Any], config: Config) -> Source:
     from slurmjcd import slurmconf
     from slurmjcd.importing.localtimes import find_zone
     from slurmjcd.importing.sources import Options, open_source
 
     try:
-        zone_id, zone = find_zone(timezone)
+        zone_id, zone = find_zone(words["timezone"])
     except ValueError as exc:
         raise Failure(str(exc)) from exc
+    cluster = words["cluster"]
     if cluster is None:
         try:
             cluster = slurmconf.setting(config.access.slurm_conf, "ClusterName")
@@ -102,7 +106,7 @@ def _open(source: str, form: str, timezone: str | None, cluster: str | None, con
             f"name the cluster with --cluster: {config.access.slurm_conf} can't be read or has no ClusterName"
         )
     # Slurm itself lowers it, so do records of its plugin
-    return open_source(source, form, Options(zone, zone_id, cluster.lower()))
+    return open_source(source, words["form"], Options(zone, zone_id, cluster.lower(), words["unknown_id"]))
 
 
 async def _import(config: Config, source: Source, refused_path: Path, *, dry: bool, wait_s: float) -> Summary:
@@ -126,6 +130,10 @@ async def _import(config: Config, source: Source, refused_path: Path, *, dry: bo
         await target.close()
 
 
+def _where(place: str) -> str:
+    return f"line {place}" if place.isdigit() else place
+
+
 def _report(summary: Summary, path: Path, *, dry: bool, as_json: bool) -> None:
     from slurmjcd.client.table import plain
 
@@ -144,7 +152,7 @@ def _report(summary: Summary, path: Path, *, dry: bool, as_json: bool) -> None:
     if not summary.refused:
         return
     for place, reason in summary.reasons[:_SHOWN]:
-        click.echo(f"slurmjc: line {place}: {plain(reason)}", err=True)
+        click.echo(f"slurmjc: {_where(place)}: {plain(reason)}", err=True)
     if summary.refused > _SHOWN:
         click.echo(f"slurmjc: and {summary.refused - _SHOWN} more", err=True)
     if not dry:

@@ -25,6 +25,7 @@ class Item:
         raw: what stands there, for the file of refused ones.
         fields: the record's fields as record.encode takes them; None when there is no record.
         refused: why there is none; empty for what is left out on purpose (a step, a job that still runs).
+        knows_submit: whether `submit` is more than a guess, and so tells runs apart.
         shift_s: its local times may be this much later, because clocks were set back that night; else 0.
     """
 
@@ -33,6 +34,7 @@ class Item:
     fields: dict[str, Any] | None = None
     refused: str = ""
     shift_s: int = 0
+    knows_submit: bool = True
 
 
 class Source(Protocol):

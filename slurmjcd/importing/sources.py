@@ -4,16 +4,17 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import tzinfo
 from typing import Final
 
-from slurmjcd.importing import filetxt
+from slurmjcd.importing import filetxt, sacct, sacctjson
 from slurmjcd.importing.inputfile import InputFile
 from slurmjcd.importing.item import Source, WrongFormat
 from slurmjcd.importing.localtimes import LocalTimes
+from slurmjcd.importing.names import Names
 
-FORMATS: Final = ("filetxt",)
 _SHOWN: Final = 60
 
 
@@ -24,15 +25,47 @@ class Options:
     Attributes:
         zone, zone_id: of its local times, and what tells the zone from others.
         cluster: for sources, or lines of them, that don't name it.
+        unknown_id: uid and gid for names that this host doesn't know; None: those jobs are refused.
     """
 
     zone: tzinfo
     zone_id: str
     cluster: str
+    unknown_id: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Format:
+    """One kind of file: what it is called, how it begins, how to know it, how to read it."""
+
+    what: str
+    begins: str
+    looks_like: Callable[[bytes], bool]
+    make: Callable[[InputFile, Options], Source]
+
+
+def _filetxt(file: InputFile, options: Options) -> Source:
+    return filetxt.Filetxt(file, LocalTimes(options.zone), options.zone_id, options.cluster)
+
+
+def _sacct(file: InputFile, options: Options) -> Source:
+    times, names = LocalTimes(options.zone), Names(options.unknown_id)
+    return sacct.Sacct(file, times, options.zone_id, options.cluster, names)
+
+
+def _sacct_json(file: InputFile, options: Options) -> Source:
+    return sacctjson.SacctJson(file, options.cluster, Names(options.unknown_id))
+
+
+FORMATS: Final = {
+    "filetxt": _Format("jobcomp/filetxt's log", "JobId=1 UserId=…", filetxt.looks_like, _filetxt),
+    "sacct": _Format("what sacct -P prints", "JobIDRaw|State|…", sacct.looks_like, _sacct),
+    "sacct-json": _Format("what sacct --json prints", '{"meta": …, "jobs": [', sacctjson.looks_like, _sacct_json),
+}
 
 
 def open_source(word: str, form: str, options: Options) -> Source:
-    """The source that `word` names: a file, `-` or a URL.
+    """The source that `word` names: a file or `-`.
 
     Raises:
         WrongFormat: it is none that can be imported; the text says what was expected.
@@ -41,27 +74,18 @@ def open_source(word: str, form: str, options: Options) -> Source:
     file = InputFile(word, sys.stdin.buffer if word == "-" else None)
     if not file.lines:
         raise WrongFormat(f"{file.name} is empty")
-    found = form if form != "auto" else _format_of(file)
-    return _from_file(found, file, options)
-
-
-def _from_file(form: str, file: InputFile, options: Options) -> Source:
-    times = LocalTimes(options.zone)
-    if not filetxt.looks_like(file.head):
-        raise WrongFormat(f"{file.name} is no log of jobcomp/filetxt: {_begins(file)}, expected 'JobId=… UserId=…'")
-    return filetxt.Filetxt(file, times, options.zone_id, options.cluster)
-
-
-def _format_of(file: InputFile) -> str:
-    if filetxt.looks_like(file.head):
-        return "filetxt"
-    raise WrongFormat(
-        f"{file.name} is in no format that is known: {_begins(file)}, expected jobcomp/filetxt's log ('JobId=…')"
-    )
+    found = next((one for one in FORMATS.values() if one.looks_like(file.head)), None)
+    wanted = FORMATS[form] if form != "auto" else found
+    if wanted is None:
+        known = ", ".join(f"{one.what} ({one.begins})" for one in FORMATS.values())
+        raise WrongFormat(f"{file.name} is in no format that is known: {_begins(file)}, expected {known}")
+    # sacct's says itself what its header lacks
+    if wanted is not found and form != "sacct":
+        raise WrongFormat(f"{file.name} is not {wanted.what}: {_begins(file)}, expected {wanted.begins}")
+    return wanted.make(file, options)
 
 
 def _begins(file: InputFile) -> str:
-    line, text = next(
-        ((number, line) for number, line in enumerate(file.head.splitlines(), 1) if line.strip()), (1, b"")
-    )
-    return f"line {line} begins with {text[:_SHOWN].decode('utf-8', 'backslashreplace')!r}"
+    lines = enumerate(file.head.splitlines(), 1)
+    number, text = next(((number, line) for number, line in lines if line.strip()), (1, b""))
+    return f"line {number} begins with {text[:_SHOWN].decode('utf-8', 'backslashreplace')!r}"

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 """The store as an import sees it: what is there of these runs, and a place for those that are not.
 
-Two runs are one when cluster and job id are the same, and submit (where the source knows it), and start; of runs of
-which one has no start, the end has to be the same instead. restart_count is not asked for: no log has it, and a
-requeue has another submit time anyway.
+Two reports are of one run when cluster, job id and start are the same: a job starts once in a second. Of a run that has
+no start in one of them submit (where the source knows it) and end have to be the same instead. restart_count is not
+asked for, no log has it; nor is submit of what started: slurmdbd takes the time of a resize for it.
 """
 
 from __future__ import annotations
@@ -50,10 +50,10 @@ def is_there(item: Item, run: Run) -> bool:
         return False
     if (fields["cluster"] or "").lower() != (run.cluster or "").lower():
         return False
-    if fields["submit"] and run.submit and not _equal(fields["submit"], run.submit, shift):
-        return False
     if fields["start"] and run.start:
         return _equal(fields["start"], run.start, shift)
+    if item.knows_submit and run.submit and not _equal(fields["submit"], run.submit, shift):
+        return False
     return _equal(fields["end"], run.end, shift)
 
 

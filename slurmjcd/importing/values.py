@@ -11,7 +11,7 @@ from slurmjcd.client.times import parse_minutes
 from slurmjcd.importing.item import NoRecord
 
 _FLAG_MIN: Final = 1 << 8
-_RUNNING: Final = NUMBERS["RUNNING"]
+_PENDING, _RUNNING, _RESIZING = (NUMBERS[name] for name in ("PENDING", "RUNNING", "RESIZING"))
 _UINT32_MAX: Final = 2**32 - 1
 _NO_VAL: Final = 2**32 - 2
 _ABSENT: Final = frozenset({"", "(null)", "None", "None assigned", "unknown", "Unknown", "N/A"})
@@ -37,7 +37,8 @@ def number(value: str, name: str) -> int:
 def state(name: str) -> tuple[int, int, int | None]:
     """Base state, flags, and uid of who cancelled it, of a name such as COMPLETED or 'CANCELLED by 1000'.
 
-    A flag's name (RESIZING, REQUEUED) hides the base state: then it is RUNNING, which those jobs were.
+    A flag's name (REQUEUED, RESIZING) hides the base state: a job that is resized was running, one that is requeued
+    was made pending again.
     """
     word, _, by = name.partition(" by ")
     found = NUMBERS.get(word.upper().rstrip("+"))
@@ -45,7 +46,7 @@ def state(name: str) -> tuple[int, int, int | None]:
         raise NoRecord(f"unknown job state '{name}'")
     cancelled_by = int(by) if by.isdigit() else None
     if found >= _FLAG_MIN:
-        return _RUNNING, found, cancelled_by
+        return _RUNNING if found == _RESIZING else _PENDING, found, cancelled_by
     return found, 0, cancelled_by
 
 

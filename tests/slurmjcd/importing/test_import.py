@@ -89,13 +89,13 @@ def test_a_log_that_has_grown_brings_only_what_is_new(site: Site, tmp_path: Path
 
 def test_what_slurmctld_reported_itself_stays_as_it_is(site: Site, tmp_path: Path) -> None:
     """A live record has more fields, and a restart count that no log has."""
-    live = [job(1, restart_count=2), job(2, cluster="other"), job(3, submit=NOON - 900), job(4, start=0, state=4)]
+    live = [job(1, restart_count=2), job(2, cluster="other"), job(3, start=NOON - 90), job(4, start=0, state=4)]
     with site.redis.client() as client:
         client.execute_command("SLURMJC.PUT", "job", "RECORDS", *live)
     log(tmp_path / "log", 3)
     with (tmp_path / "log").open("a") as file:
         file.write(line(JobId="4", NodeList="(null)", JobState="CANCELLED") + "\n")
-    # 2 is of another cluster, 3 was submitted at another time: those are other runs
+    # 2 is of another cluster, 3 started at another time: those are other runs
     assert summary(site, "log") == {"read": 4, "stored": 2, "already_there": 2}
     kept = {record.encode(fields) for fields in stored(site)}
     assert set(live) <= kept
