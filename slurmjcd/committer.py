@@ -47,7 +47,7 @@ class Committer:
     def __init__(
         self, spool: Spool, metrics: Metrics, *, batch_records: int, batch_bytes: int, batch_ms: float
     ) -> None:
-        self._spool, self._metrics = spool, metrics
+        self._spool, self.metrics = spool, metrics
         self._batch_records, self._batch_bytes, self._batch_s = batch_records, batch_bytes, batch_ms / 1000
         self._queue: deque[Item] = deque()
         self._accepted = dict(spool.state.watermarks)  # by source: committed or waiting in the queue
@@ -65,11 +65,11 @@ class Committer:
         if seq > known + 1:
             answer(protocol.error("OUTOFSEQ", str(known + 1)))
             return
-        self._metrics.records_received.inc(request.count)
+        self.metrics.records_received.inc(request.count)
         frames, count = request.frames, request.count
         repeated = min(count, known + 1 - seq)
         if repeated:
-            self._metrics.records_repeated.inc(repeated)
+            self.metrics.records_repeated.inc(repeated)
             frames, count = protocol.skip_frames(frames, repeated), count - repeated
         last = seq + request.count - 1
         if count:
@@ -144,20 +144,21 @@ class Committer:
             if intakes or rings:
                 await self._spool.append(intakes, rings)
         except SpoolFull as exc:
-            self._refuse(items, exc)
+            self._refuse(items, exc, "full")
             return
         except SpoolError as exc:
-            self._metrics.commit_failures.inc()
-            self._refuse(items, exc)
+            self.metrics.commit_failures.inc()
+            self._refuse(items, exc, "disk")
             return
-        self._metrics.commit_seconds.observe(time.perf_counter() - started)
-        self._metrics.records_spooled.inc(sum(intake.count for intake in intakes))
+        self.metrics.commit_seconds.observe(time.perf_counter() - started)
+        self.metrics.rings.tell(rings)
+        self.metrics.records_spooled.inc(sum(intake.count for intake in intakes))
         for item in items:
             item.answer(item.reply)
         for intake in intakes:
-            self._metrics.jobs.take(intake.frames, intake.count)
+            self.metrics.jobs.take(intake.frames, intake.count)
 
-    def _refuse(self, items: list[Item], error: SpoolError) -> None:
+    def _refuse(self, items: list[Item], error: SpoolError, reason: str) -> None:
         """Nothing of these was taken, so nothing that waits behind them can be either."""
         if self._quiet.allows(type(error).__name__):
             log.error("records are not taken: %s", error)
@@ -167,6 +168,8 @@ class Committer:
         self.pending_bytes -= sum(item.size for item in waiting)
         self._queued_records = self._queued_bytes = 0
         self._accepted = dict(self._spool.state.watermarks)
+        refused = sum(item.intake.count for item in items + waiting if item.intake)
+        self.metrics.records_refused.labels(reason).inc(refused)
         for item in items + waiting:
             item.answer(text)
 

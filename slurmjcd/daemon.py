@@ -110,6 +110,7 @@ class Daemon:
         check_machine(config)
         if config.embedded_used:
             self.embedded = EmbeddedRedis(config)
+            self.embedded.on_ended = self.metrics.embedded_restarts.inc
             self.embedded.prepare()
         if "ingest" in config.daemon.roles:
             await self._start_ingest()
@@ -139,6 +140,7 @@ class Daemon:
             replay_s=config.spool.replay_s,
             replay_bytes=config.spool.replay_bytes,
         )
+        self.metrics.rings.tell(self.spool.state.rings)
         self.committer = Committer(
             self.spool, self.metrics,
             batch_records=config.ingest.batch_records,

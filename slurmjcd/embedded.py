@@ -47,6 +47,7 @@ class EmbeddedRedis:
         self._quiet = Quiet()
         self._stopping = False
         self.status = "not started yet"
+        self.on_ended: Callable[[], None] = lambda: None  # called each time the server has ended by itself
 
     @property
     def pid(self) -> int | None:
@@ -102,6 +103,7 @@ class EmbeddedRedis:
                 code = await self._serve_once()
                 if time.monotonic() - started > 10.0:
                     backoff.reset()
+                self.on_ended()
                 self.status = f"{Path(self.server).name} ended with {_ending(code)}: {self._last_words()}"
                 if self._quiet.allows(self.status):
                     log.error("embedded: %s; it is started again", self.status)

@@ -89,6 +89,7 @@ class IngestConnection(asyncio.Protocol):
                 log.warning("ingest: more than %d connections", server.connections_max)
         server.connections.add(self)
         if refusal is not None:
+            server.committer.metrics.ingest_refused.inc()
             self._transport.write(refusal)
             self._close()
 

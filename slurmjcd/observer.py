@@ -46,9 +46,11 @@ class Observer:
 
     async def _ask_redis(self) -> None:
         """Where no shipper does: how is Redis?"""
-        stages = self.stages
+        stages, up = self.stages, self._daemon.metrics.redis_up
         try:
             async with asyncio.timeout(_ANSWER_S), self._daemon.store.reader() as link:
                 stages.info, stages.unreachable = await link.info(), None
+                up.set(1)
         except (StoreError, TimeoutError) as exc:
+            up.set(0)
             stages.unreachable = str(exc) or f"Redis at {self._daemon.store.address} gives no answer"

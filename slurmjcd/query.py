@@ -59,7 +59,7 @@ class QueryConnection(Connection):
             return protocol.error("ERR", f"unknown command '{shown}', expected one of {expected}")
         if not self._greeted and name not in (protocol.PING, protocol.HELLO):
             raise ProtocolError("the first command must be SLURMJC.HELLO 1 <program>/<version>", code="NOHELLO")
-        kind = name.decode().removeprefix("SLURMJC.").lower()
+        kind = _kind(name)
         started = time.perf_counter()
         try:
             # who watches waits, and limits each of its questions by itself
@@ -79,6 +79,7 @@ class QueryConnection(Connection):
                 server.metrics.query_seconds.labels(kind).observe(time.perf_counter() - started)
 
     def _unavailable(self, why: str) -> bytes:
+        self.server.metrics.queries_failed.inc()
         if self.server.quiet.allows(why[:60]):
             log.warning("query: %s", why)
         return protocol.error("UNAVAILABLE", why)
@@ -233,6 +234,7 @@ class QueryConnection(Connection):
 
 def query_server(store: Store, config: QuerySection, metrics: Metrics, policy: AccessPolicy) -> QueryServer:
     """What a listening socket needs: its `connection` is the factory of protocols."""
+    metrics.expect_queries(map(_kind, _HANDLERS))
     return QueryServer(store, config, metrics, policy, QueryConnection)
 
 
@@ -247,6 +249,11 @@ _HANDLERS: Final = {
     protocol.STATUS: QueryConnection._status,
     protocol.WATCH: QueryConnection._watch,
 }
+
+
+def _kind(command: bytes) -> str:
+    """A command as a metric's label."""
+    return command.decode().removeprefix("SLURMJC.").lower()
 
 
 def _arity(args: list[bytes], usage: str, *, exactly: int = 0, at_least: int = 0) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from slurmjcd import __version__
 from slurmjcd.errors import SpoolError
+from slurmjcd.stages import number
 
 if TYPE_CHECKING:
     from slurmjcd.daemon import Daemon
@@ -73,16 +74,40 @@ class Readiness:
         """Set the gauges to what is true now."""
         daemon, metrics = self._daemon, self._daemon.metrics
         if daemon.spool is not None:
-            state = daemon.spool.state
+            spool, state = daemon.spool, daemon.spool.state
+            metrics.ring_waiting.set(state.in_rings)
+            metrics.spool_waiting_bytes.set(spool.waiting_bytes)
+            metrics.spool_max_bytes.set(spool.max_bytes)
+            metrics.spool_up.set(state.error is None and not spool.full)
+            metrics.lost.set(state.lost)
             metrics.spool_records.set(state.backlog)
             metrics.spool_bytes.set(state.bytes)
             metrics.spool_oldest_seconds.set(self._oldest_s())
             metrics.quarantined.set(state.quarantined)
-            metrics.ring_dropped.set(sum(ring.dropped for ring in state.rings.values()))
+        if daemon.committer is not None:
+            metrics.ingest_pending_bytes.set(daemon.committer.pending_bytes)
+        self._refresh_store()
         if daemon.ingest is not None:
             metrics.connections.labels("ingest").set(len(daemon.ingest.connections))
         if daemon.query is not None:
             metrics.connections.labels("query").set(len(daemon.query.connections))
+
+    def _refresh_store(self) -> None:
+        """What Redis said when it was last asked, ten seconds ago at most while it answers."""
+        daemon, metrics = self._daemon, self._daemon.metrics
+        info = daemon.shipper.info if daemon.shipper is not None else daemon.observer.stages.info
+        if info is None:
+            return
+        for gauge, name in (
+            (metrics.store_jobs, "jobs"),
+            (metrics.store_bytes, "bytes"),
+            (metrics.redis_memory, "used_memory"),
+            (metrics.redis_memory_max, "maxmemory"),
+        ):
+            value = number(info.fields.get(name))
+            if value is not None:
+                gauge.set(value)
+        metrics.redis_evicts.set(info.text("maxmemory_policy") not in ("", "noeviction"))
 
     def summary(self) -> str:
         """One line for `systemctl status`."""

@@ -83,6 +83,7 @@ class Shipper:
         self.up = False
         self.status = str(exc)
         self._metrics.redis_up.set(0)
+        self._metrics.redis_failures.inc()
         if self._quiet.allows(type(exc).__name__ + str(exc)[:60]):
             log.warning("shipper: %s; %d records wait in the spool", exc, self._spool.state.backlog)
 

@@ -105,6 +105,13 @@ class Spool:
         """Whether the next records will be refused, or those that were last refused would be again."""
         return self.state.bytes + max(self._refused_bytes, self.max_bytes // 50) > self.max_bytes
 
+    @property
+    def waiting_bytes(self) -> float:
+        """Bytes of what is not shipped, taking records for equally long."""
+        state = self.state
+        kept = max(1, state.last - state.oldest + 1)
+        return state.bytes * min(1.0, state.backlog / kept)
+
     async def _settle(self) -> None:
         """After a failed transaction, take over what the file holds: it may have got there all the same.
 

@@ -48,6 +48,12 @@ class SpoolState:
     def backlog(self) -> int:
         return self.last - self.shipped
 
+    @property
+    def in_rings(self) -> int:
+        """Records in rings and spill files: what rings told and no commit has taken."""
+        taken = self.watermarks
+        return sum(max(0, ring.attempted - ring.dropped - taken.get(name, 0)) for name, ring in self.rings.items())
+
 
 @dataclass(frozen=True, slots=True)
 class Window:

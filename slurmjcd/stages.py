@@ -119,9 +119,7 @@ class Stages:
         spool = daemon.spool
         assert spool is not None
         state, most = spool.state, spool.max_bytes
-        kept = max(1, state.last - state.oldest + 1)
-        waiting_bytes = state.bytes * min(1.0, state.backlog / kept)
-        share = waiting_bytes / most
+        share = spool.waiting_bytes / most
         facts = (
             Fact("waiting", state.backlog),
             Fact("oldest", round(spool.ages.oldest_s, 1), "seconds"),
@@ -185,9 +183,9 @@ class Stages:
             info, why = self.info, self.unreachable
         fields = info.fields if info is not None else {}
         facts = (
-            Fact("jobs", _number(fields.get("jobs"))),
-            Fact("bytes a job", _number(fields.get("bytes_per_job"))),
-            Fact("in memory", _number(fields.get("bytes")), "bytes"),
+            Fact("jobs", number(fields.get("jobs"))),
+            Fact("bytes a job", number(fields.get("bytes_per_job"))),
+            Fact("in memory", number(fields.get("bytes")), "bytes"),
         )
 
         def stage(level: Level, text: str, kind: str = "", advice: str = "") -> Stage:
@@ -254,7 +252,8 @@ def total(metric: Counter | Histogram) -> float:
     return sum(sample.value for family in metric.collect() for sample in family.samples if sample.name.endswith(ends))
 
 
-def _number(value: object) -> float | None:
+def number(value: object) -> float | None:
+    """A number of SLURMJC.INFO, as Redis sent it; None when it is none."""
     if isinstance(value, bytes):
         try:
             return float(value)

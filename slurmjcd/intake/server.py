@@ -99,11 +99,14 @@ class IntakeServer:
 
     async def _answer(self, request: web.BaseRequest) -> web.Response:
         """The answer to any request, as the connection's last."""
+        outcomes = self._committer.metrics.intake_documents
         try:
             document = await self._take(request)
         except Refused as refused:
+            outcomes.labels("later" if refused.status == 503 else "refused").inc()
             response = _error(refused)
         else:
+            outcomes.labels("taken" if document.record else "ignored").inc()
             result = {"result": "created" if document.record else "noop", "_id": str(document.job_id)}
             response = web.json_response(result, status=201)
         response.force_close()

@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: MIT
+"""Each metric: documented, named by convention, with bounded labels, and counted when the thing happens."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from prometheus_client.metrics_core import Metric
+
+from slurmjcd.config import HealthSection
+from slurmjcd.metrics import Metrics
+from slurmjcd.protocol import join_frames, split_frames
+from tests.harness import ROOT, Daemon, RedisServer, wait_until
+from tests.monitoring.scrape import scrape, value
+from tests.slurmjcd.jobs import job
+from tests.slurmjcd.wire import Wire
+
+MakeDaemon = Callable[..., Daemon]
+MakeRedis = Callable[..., RedisServer]
+
+PAGE: Final = (ROOT / "docs" / "metrics.md").read_text()
+_ROW: Final = re.compile(r"^\| `(\w+)(?:\{([\w,]+)\})?` \| (\w+) \| (.+?) \|(.*)\|$", re.MULTILINE)
+_LABELS: Final = {"kind", "outcome", "partition", "reason", "socket", "state", "version"}
+_UNITS: Final = ("_seconds", "_bytes", "_records", "_jobs", "_up", "_evicts", "_fds", "_connections", "_info")
+
+
+def families() -> Iterator[Metric]:
+    """All there can be, with a series for each label."""
+    metrics = Metrics()
+    metrics.expect_queries(["match"])
+    metrics.connections.labels("query")
+    metrics.jobs._read(split_frames(join_frames([job(1)])), 1.0)
+    yield from metrics.registry.collect()
+
+
+def exposed(family: Metric) -> str:
+    """The name that a query asks for, but for a histogram's endings."""
+    return family.name + {"counter": "_total", "info": "_info"}.get(family.type, "")
+
+
+def labels(family: Metric) -> str:
+    return ",".join(sorted({label for sample in family.samples for label in sample.labels} - {"le"}))
+
+
+def test_the_page_has_each_metric_and_no_other() -> None:
+    written = [(name, found or "", kind) for name, found, kind, *_ in _ROW.findall(PAGE)]
+    there = {
+        (exposed(family), labels(family), "gauge" if family.type == "info" else family.type) for family in families()
+    }
+    assert len(written) == len(set(written))
+    assert set(written) == there
+
+
+def test_names_follow_the_convention() -> None:
+    for family in families():
+        name = exposed(family)
+        assert name.startswith(("slurmjcd_", "process_"))
+        assert family.documentation
+        assert name.endswith("_total") if family.type == "counter" else name.endswith(_UNITS), name
+
+
+def test_no_label_can_name_a_user_or_a_job() -> None:
+    for family in families():
+        assert set(filter(None, labels(family).split(","))) <= _LABELS, family.name
+
+
+def test_links_lead_to_headings_of_the_page() -> None:
+    anchors = {heading.lower().replace(" ", "-") for heading in re.findall(r"^#+ (.+)$", PAGE, re.MULTILINE)}
+    assert set(re.findall(r"\(#([\w-]+)\)", PAGE)) <= anchors
+
+
+async def test_what_rings_tell_outlives_the_daemon(make_daemon: MakeDaemon, make_redis: MakeRedis) -> None:
+    daemon = make_daemon(redis_address=make_redis().address)
+    wire = await Wire.connect(daemon.ingest_socket)
+    assert await wire.put(1, job(1), job(2)) == 2
+    assert await wire.call("SLURMJC.RING", "ring", "ATTEMPTED", 9, "DROPPED", 3, "SPILLED", 2) == b"OK"
+
+    def told() -> list[float]:
+        names = ("ring_attempted_total", "ring_dropped_total", "ring_spilled_total", "ring_waiting_records")
+        return [value(daemon, name) for name in names]
+
+    assert told() == [9, 3, 2, 4]
+    await wire.close()
+    daemon.stop()
+    daemon.start()
+    assert told() == [9, 3, 2, 4]
+
+
+async def test_each_way_that_a_record_can_go_is_counted(make_daemon: MakeDaemon, make_redis: MakeRedis) -> None:
+    redis = make_redis()
+    daemon = make_daemon(
+        redis_address=redis.address, settings={"spool": {"max_bytes": 4096, "replay_s": 0, "replay_bytes": 0}}
+    )
+    wire = await Wire.connect(daemon.ingest_socket)
+    assert await wire.put(1, job(1), job(2), b"\xdc\x00\x20" + b"\x01" * 32) == 3
+    assert await wire.put(3, b"\xdc\x00\x20" + b"\x01" * 32) == 0
+    wait_until(lambda: value(daemon, "spool_records") == 0, what="an empty spool")
+    redis.client().execute_command("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
+    redis.client().client_kill_filter(_type="normal")
+    wait_until(lambda: value(daemon, "redis_evicts") == 1, what="the policy to be known")
+    assert value(daemon, "redis_failures_total") >= 1
+    redis.kill()
+    wait_until(lambda: value(daemon, "redis_up") == 0, what="Redis to be missed")
+    asking = await Wire.connect(daemon.query_socket)
+    assert "UNAVAILABLE" in str(await asking.call("SLURMJC.GET", 1))
+    seq, answer = 4, 1
+    while isinstance(answer, int):
+        answer = await wire.put(seq, job(seq))
+        seq += 1
+    found = scrape(daemon)
+
+    def total(name: str, **labels: str) -> float:
+        return found[f"slurmjcd_{name}_total", frozenset(labels.items())]
+
+    taken = seq - 2
+    assert total("records_received") == taken + 2  # the repeated one, and the one that was refused
+    assert total("records_repeated") == 1
+    assert total("records_spooled") == taken
+    assert total("records_refused", reason="full") == 1
+    assert total("records_refused", reason="disk") == 0
+    assert (total("records_stored"), total("records_rejected")) == (2, 1)
+    assert total("jobs_completed", state="completed", partition="batch") >= 2
+    assert total("queries_failed") == 1
+    assert total("queries", kind="get") == 1
+    assert found["slurmjcd_spool_up", frozenset()] == 0
+    assert 0 < found["slurmjcd_spool_waiting_bytes", frozenset()] <= found["slurmjcd_spool_max_bytes", frozenset()]
+    assert found["slurmjcd_store_jobs", frozenset()] >= 0
+    assert found["slurmjcd_quarantined_records", frozenset()] == 1
+    await wire.close()
+    await asking.close()
+
+
+async def test_redis_is_seen_where_no_shipper_is(make_daemon: MakeDaemon, make_redis: MakeRedis) -> None:
+    redis = make_redis()
+    address, settings = redis.address, {"daemon": {"roles": ["query"]}}
+    daemon = Daemon(redis.directory.parent / "login", redis_address=address, settings=settings)
+    daemon.process.start()
+    try:
+        daemon.process.wait_ready(daemon.ready)
+        wait_until(lambda: value(daemon, "redis_up") == 1, what="Redis to be seen")
+        assert value(daemon, "spool_max_bytes") == 0
+        assert value(daemon, "redis_memory_bytes") > 0
+    finally:
+        daemon.stop()
+
+
+def test_the_example_names_the_default_address() -> None:
+    assert HealthSection().listen in PAGE
