@@ -23,6 +23,7 @@ help:
 	@echo 'make test-package install the packages in fresh trees, run jobs there, upgrade, remove'
 	@echo 'make test-parity  ask sacct -c and, over slurmdbd, sacct -X the same questions'
 	@echo 'make test-matrix  both suites on two releases of Slurm and three servers'
+	@echo 'make test-import  import what jobcomp/filetxt and jobcomp/mysql wrote'
 	@echo 'make test-faults  every fault; SEED=random MINUTES=10 for a random schedule'
 	@echo 'make check    formatting, lint, types, warnings, units, generated files'
 	@echo 'make fuzz     fuzz what takes bytes from outside (TARGET=rdb picks one, SECONDS=600 each)'
@@ -138,6 +139,11 @@ test-parity: setup plugin
 	@tests/parity/install-packages
 	@$(PY) -m tests.parity
 
+# jobs that Slurm's own jobcomp/filetxt and jobcomp/mysql (over a MariaDB) wrote down, imported
+test-import: setup plugin
+	@tests/parity/install-packages
+	SLURMJCD_HISTORIES=all $(PYTEST) tests/histories
+
 # CELLS=24.11/valkey-8.1 picks some
 test-matrix: setup plugin
 	@scripts/install-packages scripts/packages-matrix.txt
@@ -160,5 +166,5 @@ package: setup plugin
 distclean: clean
 	rm -rf $(BUILD) $(VENV)
 
-.PHONY: help setup plugin demo test test-package test-faults test-parity test-matrix check sanitize \
+.PHONY: help setup plugin demo test test-import test-package test-faults test-parity test-matrix check sanitize \
 	analyze sanitize-threads test-sanitizers fuzz bench package clean distclean

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from slurmjcd.importing.item import Source
     from slurmjcd.importing.run import Summary
 
-_FORMATS: Final = ("auto", "filetxt", "sacct", "sacct-json")
+_FORMATS: Final = ("auto", "filetxt", "sacct", "sacct-json", "mysql", "upstream")
 _SHOWN: Final = 5
 _MEANING: Final = {
     "read": "jobs in the source",
@@ -38,6 +38,10 @@ _OPTIONAL: Final = frozenset({"earlier_run", "left_out", "expired"})
 @click.option("--format", "form", type=click.Choice(_FORMATS), default="auto", help="Of the source; default: look.")
 @click.option("--timezone", metavar="ZONE", help="Of local times in the source; default: this host's.")
 @click.option("--cluster", metavar="NAME", help="For jobs that don't name theirs; default: ClusterName of slurm.conf.")
+@click.option(
+    "--password-file", type=click.Path(path_type=Path), metavar="FILE",
+    help="Password for a database, in a file of mode 0600.",
+)  # fmt: skip
 @click.option(
     "--unknown-id", metavar="N", type=click.IntRange(0, 2**32 - 2),
     help="uid and gid for names that this host doesn't know; default: refuse those jobs.",
@@ -59,7 +63,10 @@ _OPTIONAL: Final = frozenset({"earlier_run", "left_out", "expired"})
 def import_(
     *, source: str, refused_path: Path | None, dry_run: bool, as_json: bool, wait_s: float, **words: Any
 ) -> None:
-    """Import completed jobs from SOURCE: a file, or - for standard input. For root, beside the running daemon.
+    """Import completed jobs from SOURCE. For root, beside the running daemon.
+
+    SOURCE is a file (jobcomp/filetxt's log, or what sacct -P or sacct --json printed), - for standard input,
+    mysql://USER@HOST/DATABASE (jobcomp/mysql's table), redis://HOST[?prefix=job] or unix:/PATH (slurm-redis' hashes).
 
     Each run of a job is stored once. Stopped at any moment, the same command goes on where it was. Exit status 1 when
     something was refused.
@@ -106,7 +113,11 @@ def _open(source: str, words: dict[str, Any], config: Config) -> Source:
             f"name the cluster with --cluster: {config.access.slurm_conf} can't be read or has no ClusterName"
         )
     # Slurm itself lowers it, so do records of its plugin
-    return open_source(source, words["form"], Options(zone, zone_id, cluster.lower(), words["unknown_id"]))
+    return open_source(
+        source,
+        words["form"],
+        Options(zone, zone_id, cluster.lower(), words["unknown_id"], _password(words["password_file"])),
+    )
 
 
 async def _import(config: Config, source: Source, refused_path: Path, *, dry: bool, wait_s: float) -> Summary:
@@ -128,6 +139,16 @@ async def _import(config: Config, source: Source, refused_path: Path, *, dry: bo
     finally:
         refused.close()
         await target.close()
+
+
+def _password(path: Path | None) -> str | None:
+    from slurmjcd.checks import read_secret
+    from slurmjcd.errors import ConfigError
+
+    try:
+        return read_secret("--password-file", path) if path is not None else None
+    except ConfigError as exc:
+        raise Failure(str(exc)) from exc
 
 
 def _where(place: str) -> str:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import tzinfo
+from datetime import UTC, tzinfo
 from typing import Final
 
 from slurmjcd.importing import filetxt, sacct, sacctjson
@@ -16,6 +16,7 @@ from slurmjcd.importing.localtimes import LocalTimes
 from slurmjcd.importing.names import Names
 
 _SHOWN: Final = 60
+DATABASES: Final = {"mysql": "mysql", "redis": "upstream", "rediss": "upstream", "unix": "upstream"}  # scheme: format
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,7 @@ class Options:
     Attributes:
         zone, zone_id: of its local times, and what tells the zone from others.
         cluster: for sources, or lines of them, that don't name it.
+        password: for a database.
         unknown_id: uid and gid for names that this host doesn't know; None: those jobs are refused.
     """
 
@@ -32,6 +34,7 @@ class Options:
     zone_id: str
     cluster: str
     unknown_id: int | None
+    password: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,16 +68,24 @@ FORMATS: Final = {
 
 
 def open_source(word: str, form: str, options: Options) -> Source:
-    """The source that `word` names: a file or `-`.
+    """The source that `word` names: a file, `-`, or the address of a database.
 
     Raises:
         WrongFormat: it is none that can be imported; the text says what was expected.
         OSError: it can't be read.
     """
+    scheme = word.partition(":")[0]
+    if scheme in DATABASES and ("://" in word or scheme == "unix"):
+        kind = DATABASES[scheme]
+        if form not in ("auto", kind):
+            raise WrongFormat(f"{scheme}: is the address of a database, which --format {form} doesn't read")
+        return _from_database(kind, word, options)
     file = InputFile(word, sys.stdin.buffer if word == "-" else None)
     if not file.lines:
         raise WrongFormat(f"{file.name} is empty")
     found = next((one for one in FORMATS.values() if one.looks_like(file.head)), None)
+    if form in DATABASES.values():
+        raise WrongFormat(f"--format {form} reads a database: give its address instead of {word}")
     wanted = FORMATS[form] if form != "auto" else found
     if wanted is None:
         known = ", ".join(f"{one.what} ({one.begins})" for one in FORMATS.values())
@@ -83,6 +94,17 @@ def open_source(word: str, form: str, options: Options) -> Source:
     if wanted is not found and form != "sacct":
         raise WrongFormat(f"{file.name} is not {wanted.what}: {_begins(file)}, expected {wanted.begins}")
     return wanted.make(file, options)
+
+
+def _from_database(kind: str, url: str, options: Options) -> Source:
+    # their libraries take their time to import
+    if kind == "mysql":
+        from slurmjcd.importing.mysqltable import MysqlTable  # noqa: PLC0415
+
+        return MysqlTable(url, options.password, options.cluster)
+    from slurmjcd.importing.upstream import Upstream  # noqa: PLC0415
+
+    return Upstream(url, options.password, LocalTimes(UTC), options.cluster)
 
 
 def _begins(file: InputFile) -> str:

@@ -57,7 +57,7 @@ def summary(site: Site, *args: str) -> dict[str, Any]:
 def stored(site: Site) -> list[dict[str, Any]]:
     """Every record in the store, by job id."""
     with site.redis.client() as client:
-        assert client.execute_command("SLURMJC.MATCH", "job", "all", "start", "0") is not None
+        assert client.execute_command("SLURMJC.MATCH", "job", "all", "limit", "100000") is not None
         found: list[dict[str, Any]] = []
         while page := client.execute_command("SLURMJC.FETCH", "job", "all", "1000", "RECORDS"):
             found += [record.decode(blob) for blob in page]
