@@ -22,6 +22,7 @@ help:
 	@echo 'make test     all tests (TESTS=tests/e2e picks some)'
 	@echo 'make test-package install the packages in fresh trees, run jobs there, upgrade, remove'
 	@echo 'make test-parity  ask sacct -c and, over slurmdbd, sacct -X the same questions'
+	@echo 'make test-accounting  slurmjc verify and export beside a real slurmdbd'
 	@echo 'make test-matrix  both suites on two releases of Slurm and three servers'
 	@echo 'make test-import  import what jobcomp/filetxt and jobcomp/mysql wrote'
 	@echo 'make test-faults  every fault; SEED=random MINUTES=10 for a random schedule'
@@ -166,5 +167,5 @@ package: setup plugin
 distclean: clean
 	rm -rf $(BUILD) $(VENV)
 
-.PHONY: help setup plugin demo test test-import test-package test-faults test-parity test-matrix check sanitize \
+.PHONY: help setup plugin demo test test-import test-package test-faults test-parity test-accounting test-matrix check sanitize \
 	analyze sanitize-threads test-sanitizers fuzz bench package clean distclean

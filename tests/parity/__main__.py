@@ -77,7 +77,7 @@ def _run(cluster: Cluster, store: Store) -> list[Answer]:
     workload = Workload(cluster)
     workload.submit(progress)
     sandbox.forget_user(cluster.top, "gone")
-    _settle(cluster, store)
+    settle(cluster, store)
     facts = _facts(cluster, workload, first)
     asked = questions(facts, int(cluster.clock.now()))
     progress(f"{store.jobs()} runs stored, {len(asked)} questions")
@@ -85,7 +85,7 @@ def _run(cluster: Cluster, store: Store) -> list[Answer]:
         answers = list(pool.map(lambda question: ask(cluster, question), asked))
     progress("answered; slurmctld restarts")
     workload.restarted()
-    _settle(cluster, store)
+    settle(cluster, store)
     answers += [ask(cluster, question) for question in after_restart(facts)]
     progress("answered")
     if cluster.died():
@@ -93,7 +93,7 @@ def _run(cluster: Cluster, store: Store) -> list[Answer]:
     return answers
 
 
-def _settle(cluster: Cluster, store: Store) -> None:
+def settle(cluster: Cluster, store: Store) -> None:
     """Wait until both sides have everything: slurmctld tells slurmdbd what changed every 5 seconds."""
     before = ("", -1)
 

@@ -127,7 +127,7 @@ class Cluster:
         """Start munged, MariaDB and slurmdbd."""
         self._start_munge()
         self._start_mariadb()
-        self._write_configuration()
+        self.configure()
         self.spawn("slurmdbd", ["slurmdbd", "-D"])
         wait_for("slurmdbd", lambda: self.try_run("sacctmgr", "-n", "show", "cluster").returncode == 0)
         self.run("sacctmgr", "-i", "add", "cluster", CLUSTER)
@@ -238,7 +238,7 @@ class Cluster:
         create = ("mariadb", "--no-defaults", "--skip-ssl", f"--socket={socket}", "-e", "CREATE DATABASE slurm_acct_db")
         self.run(*create)
 
-    def _write_configuration(self) -> None:
+    def configure(self) -> None:
         lines: list[str] = []
         for names, features in NODE_FEATURES.items():
             low, high = names[2:-1].split("-")
