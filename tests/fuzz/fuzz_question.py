@@ -76,6 +76,7 @@ class Shelf:
     """Lends that connection."""
 
     prefix = b"job"
+    reply_s = 1.0
 
     @asynccontextmanager
     async def reader(self) -> AsyncIterator[Link]:
