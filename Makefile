@@ -26,6 +26,7 @@ help:
 	@echo 'make test-matrix  both suites on two releases of Slurm and three servers'
 	@echo 'make test-import  import what jobcomp/filetxt and jobcomp/mysql wrote'
 	@echo 'make test-faults  every fault; SEED=random MINUTES=10 for a random schedule'
+	@echo 'make test-page  the status page in a browser; its pictures are then in build/page'
 	@echo 'make check    formatting, lint, types, warnings, units, generated files'
 	@echo 'make fuzz     fuzz what takes bytes from outside (TARGET=rdb picks one, SECONDS=600 each)'
 	@echo 'make test-sanitizers  the tests of the C parts, with ASan, UBSan and TSan'
@@ -47,6 +48,15 @@ $(STAMPS)/packages: scripts/packages.txt scripts/install-packages
 # clang, which only the checks need.
 $(STAMPS)/packages-check: scripts/packages-check.txt scripts/install-packages | $(STAMPS)/packages
 	@scripts/install-packages $<
+	@touch $@
+
+# The browser and its driver, which only the tests of the status page need.
+$(STAMPS)/packages-page: scripts/packages-page.txt scripts/install-packages | $(STAMPS)/packages
+	@scripts/install-packages $<
+	@touch $@
+
+$(STAMPS)/venv-page: pyproject.toml | $(STAMPS)/venv
+	@$(PY) -m pip install --quiet --disable-pip-version-check --editable '.[page]'
 	@touch $@
 
 # An upgraded slurmctld or redis-server wants the headers of its own version.
@@ -150,6 +160,10 @@ test-matrix: setup plugin
 	@scripts/install-packages scripts/packages-matrix.txt
 	@tests/parity/install-packages
 	@scripts/test-matrix $(CELLS)
+
+.PHONY: test-page
+test-page: setup plugin $(STAMPS)/packages-page $(STAMPS)/venv-page
+	SLURMJCD_PAGE=1 $(PYTEST) tests/page
 
 BENCH ?= all
 bench: setup plugin

@@ -165,7 +165,7 @@ function setUp(form, { path, draw, say }) {
   };
   scroll.tabIndex = 0; // so that the arrow keys can move what is wider than the page
   scroll.setAttribute("role", "region");
-  scroll.setAttribute("aria-label", "Result");
+  scroll.setAttribute("aria-label", `Result of the ${form.id}`);
   form.addEventListener("submit", (event) => {
     event.preventDefault();
     run(ROWS);

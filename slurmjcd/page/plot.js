@@ -28,8 +28,8 @@ function niceSeconds(most, parts) {
 }
 
 function compact(value) {
-  if (value >= 999950) return `${(value / 1e6).toFixed(1)} M`;
-  if (value >= 9999.5) return `${(value / 1e3).toFixed(1)} k`;
+  if (value >= 999950) return `${Math.round(value / 1e5) / 10} M`;
+  if (value >= 99999.5) return `${Math.round(value / 1e2) / 10} k`;
   if (value >= 99.95) return value.toFixed(0).replace(/\B(?=(\d{3})+$)/g, ",");
   return value >= 9.995 || Number.isInteger(value) ? String(Math.round(value * 10) / 10) : String(Math.round(value * 100) / 100);
 }

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: MIT
-"""A daemon and its Redis with an hour behind them: jobs came and went, somebody asked, Redis was away for a while."""
+"""A daemon and its Redis; they may have an hour behind them in which jobs ended, somebody asked, and Redis was away."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import random
+import socket
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -18,11 +19,10 @@ from tests.harness import Daemon, RedisServer, run_dir, wait_until
 from tests.harness.paths import ROOT
 from tests.harness.ports import free_ports
 from tests.harness.process import Process
-from tests.page.fast import FILL_S
 from tests.slurmjcd.jobs import job
 from tests.slurmjcd.wire import Wire
 
-_AWAY_S: Final = (13.0, 16.5)  # of the half minute
+_LIVE_S: Final = 30.0
 _TICK_S: Final = 0.05
 _USERS: Final = ("ada", "grace", "emmy", "alan", "edsger")
 _ACCOUNTS: Final = ("physics", "chemistry", "climate")
@@ -44,6 +44,7 @@ class Site:
             argv = [sys.executable, "-m", "tests.page.fast", "run", "--config", self.daemon.conf]
             self.daemon.process = Process(argv, log=self.daemon.directory / "slurmjcd.log", cwd=ROOT)
         self.seq = 0
+        self.held: socket.socket | None = None
 
     def start(self) -> None:
         self.redis.start()
@@ -64,25 +65,36 @@ class Site:
                 pass
         await wire.close()
 
-    async def live(self, ticks: int = int(FILL_S / _TICK_S)) -> None:
-        """Half a minute that the daemon takes for an hour; Redis is away for seven minutes of it."""
+    async def live(self, *, away_s: tuple[float, float]) -> None:
+        """Half a minute that the daemon takes for an hour; from when to when in it Redis is away."""
         wire = await Wire.connect(self.daemon.ingest_socket)
-        began, away = time.monotonic(), False
-        for tick in range(ticks):
+        began, is_away = time.monotonic(), False
+        for tick in range(int(_LIVE_S / _TICK_S)):
             at = tick * _TICK_S
-            if not away and _AWAY_S[0] <= at < _AWAY_S[1]:
+            if not is_away and away_s[0] <= at < away_s[1]:
                 self.redis.kill()
-                away = True
-            elif away and at >= _AWAY_S[1]:
-                self.redis.start()
-                away = False
+                is_away = True
+            elif is_away and at >= away_s[1]:
+                self.redis.start()  # not in a thread: the kernel stops it when who started it is gone
+                is_away = False
             burst = 6 if 6 < at < 7 or 23 < at < 25 else 1
             await self.put(wire, random.randint(10, 30) * burst)
-            if random.random() < (0.3 if at < 20 else 0.8):
+            if not is_away and random.random() < (0.3 if at < 20 else 0.8):
                 await self.ask()
             await asyncio.sleep(max(0.0, began + at + _TICK_S - time.monotonic()))
         await wire.call("SLURMJC.RING", "ring", "ATTEMPTED", self.seq, "DROPPED", 0, "SPILLED", 0)
-        self.wire = wire  # slurmctld stays connected
+        await wire.close()
+        self.connect()
+
+    def connect(self) -> None:
+        """Stay connected, as slurmctld does."""
+        self.held = socket.socket(socket.AF_UNIX)
+        self.held.connect(str(self.daemon.ingest_socket))
+
+    def stop(self) -> None:
+        if self.held is not None:
+            self.held.close()
+        self.daemon.stop()
 
     def well(self) -> bool:
         """Is all well, and everything in Redis?"""
@@ -111,7 +123,7 @@ def running_site(settings: Mapping[str, Mapping[str, Any]] | None = None, *, hou
     with run_dir() as directory, ExitStack() as stack:
         site = Site(directory, settings, hour=hour)
         stack.callback(site.redis.stop)
-        stack.callback(site.daemon.stop)
+        stack.callback(site.stop)
         site.start()
         wait_until(site.well, what="a daemon that is well")
         yield site
