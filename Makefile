@@ -155,6 +155,10 @@ test-import: setup plugin
 	@tests/parity/install-packages
 	SLURMJCD_HISTORIES=all $(PYTEST) tests/histories
 
+test-accounting: setup plugin
+	@tests/parity/install-packages
+	@$(PY) -m tests.accounting
+
 # CELLS=24.11/valkey-8.1 picks some
 test-matrix: setup plugin
 	@scripts/install-packages scripts/packages-matrix.txt
@@ -181,5 +185,5 @@ package: setup plugin
 distclean: clean
 	rm -rf $(BUILD) $(VENV)
 
-.PHONY: help setup plugin demo test test-import test-package test-faults test-parity test-accounting test-matrix check sanitize \
-	analyze sanitize-threads test-sanitizers fuzz bench package clean distclean
+.PHONY: help setup plugin demo test test-import test-package test-faults test-parity test-accounting test-matrix \
+	check sanitize analyze sanitize-threads test-sanitizers fuzz bench package clean distclean

@@ -146,7 +146,7 @@ def _ask_sacct(window: Window, clusters: str | None, out: IO[bytes]) -> None:
 def _open(options: dict[str, Any], config: Config, saved: str, unknown_id: int | None) -> Source:
     from slurmjcd.client import import_
 
-    words: dict[str, Any] = {"form": "auto", "unknown_id": unknown_id}
+    words: dict[str, Any] = {"form": "auto", "unknown_id": unknown_id, "password_file": None}
     if options["against"] == _LIVE:
         return import_._open(saved, words | {"form": "sacct", "timezone": "UTC", "cluster": "unknown"}, config)
     return import_._open(options["against"], words | options | {"unknown_id": unknown_id}, config)
