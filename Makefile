@@ -23,6 +23,7 @@ help:
 	@echo 'make test-package install the packages in fresh trees, run jobs there, upgrade, remove'
 	@echo 'make test-parity  ask sacct -c and, over slurmdbd, sacct -X the same questions'
 	@echo 'make test-accounting  slurmjc verify and export beside a real slurmdbd'
+	@echo 'make test-workflows  slurmjc wait and the recipes for workflow engines, with real jobs'
 	@echo 'make test-matrix  both suites on two releases of Slurm and three servers'
 	@echo 'make test-import  import what jobcomp/filetxt and jobcomp/mysql wrote'
 	@echo 'make test-faults  every fault; SEED=random MINUTES=10 for a random schedule'
@@ -145,6 +146,11 @@ test-faults: setup plugin
 test-package: package
 	@scripts/install-packages scripts/packages-test-package.txt
 	SLURMJCD_PACKAGES=all $(PYTEST) -s tests/package
+
+# slurmjc wait, and the scripts of docs/workflows.md, with real jobs
+.PHONY: test-workflows
+test-workflows: setup plugin
+	SLURMJCD_E2E=all $(PYTEST) tests/e2e/test_wait.py tests/e2e/test_workflows.py
 
 test-parity: setup plugin
 	@tests/parity/install-packages

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""All programs running, for one test or for a module's tests."""
+"""All programs running, for one test or for a module's tests; which of them are for `make test-workflows` only."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -12,6 +13,19 @@ import pytest
 
 from tests.harness import Munge, run_dir
 from tests.harness.stack import Stack, running_stack
+
+_HERE = Path(__file__).parent
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "long: a test here that SLURMJCD_E2E=all runs, and not each `make test`")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    long = [item for item in items if _HERE in item.path.parents and item.get_closest_marker("long")]
+    if long and os.environ.get("SLURMJCD_E2E") != "all":
+        config.hook.pytest_deselected(items=long)
+        items[:] = [item for item in items if item not in long]
 
 
 @pytest.fixture(scope="module")

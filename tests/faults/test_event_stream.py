@@ -18,8 +18,6 @@ from tests.faults.feeder import Feeder
 from tests.faults.world import World
 from tests.harness import wait_until
 
-pytestmark = pytest.mark.faults_fast
-
 KEY = "job:events"
 JOBS = 3000
 KILLS = 3
@@ -55,7 +53,7 @@ class Consumer:
         while not self._stop.is_set():
             try:
                 self.read(self._stop)
-            except (redis.RedisError, asyncio_redis.Error, OSError):
+            except (redis.RedisError, asyncio_redis.Error, asyncio_redis.ErrorReply, OSError):
                 self.failures += 1
                 self._stop.wait(0.05)
 
@@ -113,6 +111,7 @@ def all_events(world: World) -> list[dict[bytes, bytes]]:
         return [fields for _, fields in client.xrange(KEY)]
 
 
+@pytest.mark.faults_fast
 @pytest.mark.parametrize("killed", ["daemon", "redis"])
 def test_no_event_is_lost_or_doubled_when_somebody_is_killed(make_world: Callable[..., World], killed: str) -> None:
     world = make_world(settings={"redis": {"batch_records": 7}})

@@ -47,6 +47,11 @@ class EndingSite(Site):
         wait_until(lambda: self.waiting() > before or process.poll() is not None, what="slurmjc to wait")
         return process
 
+    def finish(self) -> None:
+        """End what still runs, so that the next test begins with nobody who waits."""
+        self._stack.close()
+        wait_until(lambda: self.waiting() == 0, what="the daemon to see that they are gone")
+
     def wait(self, *args: str, **kwargs: Any) -> subprocess.Popen[str]:
         return self.begin("wait", "--no-squeue", *args, **kwargs)
 

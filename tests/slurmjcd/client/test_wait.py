@@ -25,12 +25,13 @@ def shared() -> Iterator[EndingSite]:
 
 
 @pytest.fixture
-def site(shared: EndingSite) -> EndingSite:
+def site(shared: EndingSite) -> Iterator[EndingSite]:
     with shared.redis.client() as client:
         keys = client.keys("job:seg:*")
         if keys:
             client.delete(*keys)
-    return shared
+    yield shared
+    shared.finish()
 
 
 def test_it_is_woken_and_returns_the_jobs_own_status(site: EndingSite) -> None:
@@ -149,53 +150,6 @@ def test_without_squeue_it_waits_all_the_same(site: EndingSite) -> None:
 def test_nobody_there_is_3(site: EndingSite, tmp_path: Path) -> None:
     done = site.run("--socket", str(tmp_path / "none"), "wait", "--no-squeue", "1")
     assert done.returncode == 3
-
-
-# ---- the daemon and Redis come and go ----------------------------------------------------------------------------
-
-
-def test_a_job_that_ends_while_the_daemon_is_away(rundir: Path) -> None:
-    with ending(rundir) as site:
-        waiting = site.wait("7")
-        site.daemon.kill()
-        site.end({"job_id": 6}, {"job_id": 7, "exit_code": 4 << 8, "state": 5})
-        assert waiting.poll() is None
-        site.daemon.start()
-        assert waiting.wait(timeout=30) == 4
-        waiting = site.wait("8")
-        site.daemon.stop()
-        site.daemon.start()
-        wait_until(lambda: site.waiting() == 1, what="it to wait again")
-        site.end({"job_id": 8})
-        assert waiting.wait(timeout=30) == 0
-
-
-def test_a_daemon_that_stays_away_is_given_up(rundir: Path) -> None:
-    with ending(rundir) as site:
-        waiting = site.wait("7", "--retry", "0.1")
-        site.daemon.stop()
-        assert waiting.wait(timeout=30) == 3
-
-
-def test_redis_comes_back(rundir: Path) -> None:
-    with ending(rundir, options={"appendonly": "yes", "appendfsync": "always"}) as site:
-        waiting = site.wait("7")
-        site.redis.kill()
-        site.redis.start()
-        site.end({"job_id": 7})
-        assert waiting.wait(timeout=30) == 0
-
-
-def test_more_ended_than_the_stream_keeps(rundir: Path) -> None:
-    """What its place in the stream can't tell it is asked of the store."""
-    with ending(rundir) as site:
-        site.end({"job_id": 1})
-        waiting = site.wait("7")
-        site.daemon.kill()
-        site.end({"job_id": 7, "exit_code": 6 << 8, "state": 5})
-        site.end(*({"job_id": number} for number in range(10, 40)), keep=10)
-        site.daemon.start()
-        assert waiting.wait(timeout=30) == 6
 
 
 def test_without_events_it_says_so(rundir: Path) -> None:

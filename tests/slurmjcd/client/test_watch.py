@@ -7,7 +7,6 @@ import json
 import signal
 import subprocess
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -17,9 +16,15 @@ from tests.slurmjcd.client.ending import NOW, EndingSite, ending
 
 
 @pytest.fixture(scope="module")
-def site() -> Iterator[EndingSite]:
+def shared() -> Iterator[EndingSite]:
     with run_dir() as path, ending(path) as site:
         yield site
+
+
+@pytest.fixture
+def site(shared: EndingSite) -> Iterator[EndingSite]:
+    yield shared
+    shared.finish()
 
 
 def lines(process: subprocess.Popen[str], count: int) -> list[str]:
@@ -68,14 +73,13 @@ def test_interrupted_it_is_quiet(site: EndingSite) -> None:
 
 def test_it_ends_when_nobody_reads_any_more(site: EndingSite) -> None:
     """At once, not only when the next job makes it write."""
-    before = site.waiting()
     watching = site.begin("watch", "-n")
     assert watching.stdout is not None
     assert watching.stderr is not None
     watching.stdout.close()
     watching.wait(timeout=30)
     assert watching.stderr.read() == ""
-    wait_until(lambda: site.waiting() <= before, what="the daemon to see that it is gone")
+    wait_until(lambda: site.waiting() == 0, what="the daemon to see that it is gone")
 
 
 @pytest.mark.parametrize("flags", [("-S", "now"), ("-s", "XX"), ("-o", "nosuch"), ("--retry", "-1"), ("extra",)])
@@ -83,30 +87,3 @@ def test_bad_flags(site: EndingSite, flags: tuple[str, ...]) -> None:
     done = site.run("watch", *flags)
     assert (done.returncode, done.stdout) == (2, "")
     assert "Error:" in done.stderr
-
-
-def test_it_goes_on_over_a_restart_without_hole_or_double(rundir: Path) -> None:
-    with ending(rundir) as site:
-        watching = site.begin("watch", "-nP", "-o", "jobid")
-        seen = []
-        for number in range(1, 10):
-            site.end({"job_id": 10 * number})
-            seen += lines(watching, 1)
-            if number % 4 == 0:
-                site.daemon.kill()
-                site.end({"job_id": 10 * number + 1})
-                site.daemon.start()
-                seen += lines(watching, 1)
-        assert seen == ["10", "20", "30", "40", "41", "50", "60", "70", "80", "81", "90"]
-
-
-def test_what_the_stream_no_longer_has_is_said(rundir: Path) -> None:
-    with ending(rundir) as site:
-        site.end({"job_id": 1})
-        watching = site.begin("watch", "-nP", "-o", "jobid")
-        site.daemon.kill()
-        site.end(*({"job_id": number} for number in range(10, 40)), keep=2)
-        site.daemon.start()
-        assert lines(watching, 2) == ["38", "39"]
-        assert watching.stderr is not None
-        assert "some are missing here" in watching.stderr.readline()
