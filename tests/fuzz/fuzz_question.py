@@ -68,7 +68,7 @@ class Link:
         fields = 1 if len(words) % 2 == 0 else 2
         return protocol.reply([[ROW % number] for number in self._ask(words[1 + fields :])])
 
-    async def info(self) -> StoreInfo:
+    async def info(self, *, segments: bool = False) -> StoreInfo:
         return StoreInfo({"server": b"redis", "jobs": ROW % 0}, {})
 
 
