@@ -25,6 +25,7 @@ _COMMANDS: Final = {
     "report": "Count jobs and what they used, by user, account, state, day.",
     "show": "Show everything known of a job.",
     "stats": "How much is stored, how fast it grows, how long the room lasts.",
+    "top": "A live screen: stages, rates, backlog, troubles, the jobs that ended last.",
     "verify": "Compare the store with slurmdbd or a log, and mend what is missing.",
     "wait": "Wait for jobs to end, and end as they did.",
     "watch": "Print each job as it is stored.",
