@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from slurmjcd.importing.item import Source
     from slurmjcd.importing.run import Summary
 
-_FORMATS: Final = ("auto", "filetxt", "sacct", "sacct-json", "mysql", "upstream")
+_FORMATS: Final = ("auto", "filetxt", "sacct", "sacct-json", "elasticsearch", "mysql", "upstream")
 _SHOWN: Final = 5
 _MEANING: Final = {
     "read": "jobs in the source",

@@ -2,7 +2,7 @@
 """jobcomp/filetxt's log: a line a job, `JobId=17 UserId=ada(1000) …`, as Slurm 17.11 to 26.05 write it.
 
 Values stand there unquoted, so a name may hold what looks like the next field. A line that can be read in two ways is
-refused rather than guessed. Up to Slurm 22.05 a line has at most 1,023 bytes: what is longer is cut and has no line
+refused rather than guessed. Up to Slurm 24.05 a line has at most 1,023 bytes: what is longer is cut and has no line
 end, so the next job follows on the same line. Times are local to slurmctld's host, see localtimes.py.
 """
 
@@ -25,9 +25,9 @@ _LINE: Final = re.compile(
     r"Name=(?P<name>.*?) JobState=(?P<state>\S+) Partition=(?P<partition>\S*) TimeLimit=(?P<limit>\S+) "
     r"StartTime=(?P<start>\S+) EndTime=(?P<end>\S+) NodeList=(?P<nodes>\S*) NodeCnt=(?P<node_count>\d+) "
     r"ProcCnt=(?P<cpu_count>\d+) WorkDir=(?P<work_dir>.*?) ReservationName=(?P<reservation>.*?) "
-    r"(?:Tres|Gres)=(?P<tres>\S*) Account=(?P<account>\S*) QOS=(?P<qos>\S*) WcKey=(?P<wckey>\S*) "
+    r"(?:Tres=(?P<tres>\S*)|Gres=(?P<gres>\S*)) Account=(?P<account>\S*) QOS=(?P<qos>\S*) WcKey=(?P<wckey>\S*) "
     r"Cluster=(?P<cluster>\S*) SubmitTime=(?P<submit>\S+) EligibleTime=(?P<eligible>\S+)"
-    r"(?: ArrayJobId=(?P<array>\d+) ArrayTaskId=(?P<task>\d+))?(?: HetJobId=(?P<het>\d+) HetJobOffset=(?P<offset>\d+))?"
+    r"(?: ArrayJobId=(?P<array>\d+) ArrayTaskId=(?P<task>\d+))?(?: (?:Het|Pack)JobId=(?P<het>\d+) (?:Het|Pack)JobOffset=(?P<offset>\d+))?"
     r"(?: DerivedExitCode=(?P<derived>\d+:\d+))?(?: ExitCode=(?P<exit>\d+:\d+))?(?P<rest>.*)",
     re.DOTALL,
 )
@@ -93,7 +93,7 @@ class Filetxt:
         if match is None:
             raise NoRecord(_why(text))
         (job, user, uid, group, gid, name, state, partition, limit, start, end, nodes, node_count, cpu_count, work_dir,
-         reservation, tres, account, qos, wckey, cluster, submit, eligible, array, task, het, offset, derived, status,
+         reservation, tres, gres, account, qos, wckey, cluster, submit, eligible, array, task, het, offset, derived, status,
          rest) = match.groups()  # fmt: skip
         if status is None and _size(text) < _CUT_BYTES:
             raise NoRecord("ExitCode= is missing at its end, the line is cut")
@@ -122,10 +122,12 @@ class Filetxt:
             "start": times[2], "end": times[3], "time_limit": values.time_limit(limit),
             "node_count": values.number(node_count, "NodeCnt") or None,
             "cpu_count": values.number(cpu_count, "ProcCnt") or None, "nodes": nodes if ran else None,
-            "tres_req": values.text_or_none(tres), "work_dir": values.text_or_none(work_dir), "restart_count": 0,
+            "tres_req": values.text_or_none(tres or ""), "work_dir": values.text_or_none(work_dir), "restart_count": 0,
         }  # fmt: skip
-        if flags:
-            fields["extra"] = {"state_flags": flags}
+        extra: dict[str, Any] = {"state_flags": flags} if flags else {}
+        if gres:  # up to 18.08, which had no TRES there
+            extra["req_gres"] = gres
+        fields["extra"] = extra
         if array is not None:
             fields["array_job_id"], fields["array_task_id"] = int(array), int(task)
         if het is not None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, tzinfo
 from typing import Final
 
-from slurmjcd.importing import filetxt, sacct, sacctjson
+from slurmjcd.importing import elasticsearch, filetxt, sacct, sacctjson
 from slurmjcd.importing.inputfile import InputFile
 from slurmjcd.importing.item import Source, WrongFormat
 from slurmjcd.importing.localtimes import LocalTimes
@@ -60,10 +60,17 @@ def _sacct_json(file: InputFile, options: Options) -> Source:
     return sacctjson.SacctJson(file, options.cluster, Names(options.unknown_id))
 
 
+def _elasticsearch(file: InputFile, options: Options) -> Source:
+    return elasticsearch.Elasticsearch(file, options.cluster)
+
+
 FORMATS: Final = {
     "filetxt": _Format("jobcomp/filetxt's log", "JobId=1 UserId=…", filetxt.looks_like, _filetxt),
     "sacct": _Format("what sacct -P prints", "JobIDRaw|State|…", sacct.looks_like, _sacct),
     "sacct-json": _Format("what sacct --json prints", '{"meta": …, "jobs": [', sacctjson.looks_like, _sacct_json),
+    "elasticsearch": _Format(
+        "a dump of jobcomp/elasticsearch's index", '{"jobid": …', elasticsearch.looks_like, _elasticsearch
+    ),
 }
 
 

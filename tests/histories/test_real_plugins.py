@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from bench.mariadb import DATABASE, MariaDB
+from tests.docs.blocks import blocks, run
 from tests.harness import Munge, SlurmCluster, SlurmOptions, run_dir
 from tests.harness.paths import program
 from tests.harness.waiting import wait_until
@@ -96,6 +97,22 @@ def run_jobs(directory: Path, options: SlurmOptions, written: Callable[[], int])
     return shown
 
 
+def _follow_the_page(site: Site, directory: Path, server: MariaDB) -> None:
+    """docs/moving.md's command, for a user who may only read and has a password."""
+    with site.redis.client() as client:
+        client.flushall()
+    (directory / "password").write_text("secret word\n")
+    (directory / "password").chmod(0o600)
+    server.sql("create user slurm@localhost identified by 'secret word'; grant select on *.* to slurm@localhost")
+    (block,) = (block for block in blocks(Path("docs/moving.md")) if block.name == "mysql")
+    paths = {
+        "slurmjc import": f"{program('slurmjc')} import --config {site.daemon.conf}",
+        "/run/mysqld/mysqld.sock": str(server.socket),
+        "/etc/slurmjcd/jobcomp.password": str(directory / "password"),
+    }
+    assert "stored" in run(block, paths=paths, env={}, cwd=directory)
+
+
 def test_a_log_of_jobcomp_filetxt(site: Site) -> None:
     with run_dir() as directory:
         log = directory / "jobcomp.log"
@@ -127,6 +144,8 @@ def test_a_table_of_jobcomp_mysql(site: Site, monkeypatch: pytest.MonkeyPatch) -
             assert import_(site, directory, url) == {"read": len(shown), "stored": len(shown)}
             compare(shown, stored(site))
             assert import_(site, directory, url) == {"read": len(shown), "already_there": len(shown)}
+            _follow_the_page(site, directory, server)
+            assert len(stored(site)) == len(shown)
             server.sql("insert into jobcomp_table (jobid, uid, user_name, gid, group_name, name, state, `partition`, "
                        "timelimit, starttime, endtime, nodecnt, proc_cnt) values (99, 1, 'a', 1, 'a', 'x', 3, 'p', "
                        "'soon', 1, 2, 1, 1)", DATABASE)  # fmt: skip

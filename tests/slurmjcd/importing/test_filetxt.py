@@ -44,7 +44,7 @@ def one(tmp_path: Path, **changes: str) -> dict[str, Any]:
 
 
 def test_an_ordinary_job(tmp_path: Path) -> None:
-    assert {name: value for name, value in one(tmp_path).items() if value is not None} == {
+    assert {name: value for name, value in one(tmp_path).items() if value not in (None, {})} == {
         "job_id": 17, "uid": 1000, "gid": 100, "user": "ada", "group": "users", "name": "solve", "cluster": "c1",
         "partition": "batch", "account": "physics", "qos": "normal", "state": 3, "exit_code": 0, "derived_exit_code": 0,
         "submit": NOON - 100, "eligible": NOON - 100, "start": NOON - 60, "end": NOON, "time_limit": 60,
@@ -68,6 +68,7 @@ def test_an_ordinary_job(tmp_path: Path) -> None:
         ({"Cluster": "unknown"}, "cluster", "here"),
         ({"Array": " ArrayJobId=16 ArrayTaskId=3"}, "array_task_id", 3),
         ({"Het": " HetJobId=16 HetJobOffset=1"}, "het_job_offset", 1),
+        ({"Het": " PackJobId=16 PackJobOffset=2"}, "het_job_offset", 2),
         # a job cancelled while pending: its start is that of its cancellation, or one that was expected
         ({"NodeList": "(null)", "JobState": "CANCELLED"}, "start", 0),
         ({"StartTime": "Unknown", "NodeList": "(null)"}, "start", 0),
@@ -108,7 +109,7 @@ def test_a_name_can_not_pretend_to_be_the_rest_of_the_line(tmp_path: Path) -> No
 
 
 def test_a_line_that_slurm_cut_does_not_take_the_next_job_with_it(tmp_path: Path) -> None:
-    """jobcomp/filetxt of 22.05 has 1,024 bytes for a line, and what doesn't fit is cut together with the line's end."""
+    """jobcomp/filetxt up to 24.05 has 1,024 bytes for a line, and what doesn't fit is cut together with the line's end."""
     room = 1023 - len(line(JobId="1", WorkDir="/"))
     cut_late = line(JobId="1", WorkDir="/" + "d" * (room + 12))[:1023]
     cut_early = line(JobId="2", WorkDir="/" + "é" * 600).encode()[:1023]
@@ -118,6 +119,12 @@ def test_a_line_that_slurm_cut_does_not_take_the_next_job_with_it(tmp_path: Path
         1, "ReservationName= is missing or in another place; Slurm cut it at 1,023 bytes", 3, 4,
     ]  # fmt: skip
     assert [item.place for item in found] == ["1", "1", "1", "2"]
+
+
+def test_generic_resources_of_slurm_18_08(tmp_path: Path) -> None:
+    (item,) = items(tmp_path, line().replace("Tres=cpu=8,mem=4G,node=2,billing=8", "Gres=gpu:2") + "\n")
+    assert item.fields is not None
+    assert (item.fields["tres_req"], item.fields["extra"]) == (None, {"req_gres": "gpu:2"})
 
 
 def test_bytes_that_are_no_utf8_stay_as_they_are(tmp_path: Path) -> None:

@@ -15,11 +15,13 @@ from slurmjcd.importing.inputfile import InputFile
 from slurmjcd.importing.item import Source, WrongFormat
 from slurmjcd.importing.localtimes import LocalTimes
 from slurmjcd.importing.names import Names
-from slurmjcd.importing.sacct import Sacct
+from slurmjcd.importing.sacct import RECOMMENDED, Sacct
 from slurmjcd.importing.sacctjson import SacctJson, looks_like
 from slurmjcd.importing.target import Run, is_there
 
 CORPUS = Path(__file__).parent / "corpus"
+__all__ = ["RECOMMENDED"]
+
 RELEASES = ("22.05", "24.11")
 # what sacct can't know, or prints in another order: see docs/moving.md
 _ALIKE = (
