@@ -27,7 +27,8 @@ _LINE: Final = re.compile(
     r"ProcCnt=(?P<cpu_count>\d+) WorkDir=(?P<work_dir>.*?) ReservationName=(?P<reservation>.*?) "
     r"(?:Tres=(?P<tres>\S*)|Gres=(?P<gres>\S*)) Account=(?P<account>\S*) QOS=(?P<qos>\S*) WcKey=(?P<wckey>\S*) "
     r"Cluster=(?P<cluster>\S*) SubmitTime=(?P<submit>\S+) EligibleTime=(?P<eligible>\S+)"
-    r"(?: ArrayJobId=(?P<array>\d+) ArrayTaskId=(?P<task>\d+))?(?: (?:Het|Pack)JobId=(?P<het>\d+) (?:Het|Pack)JobOffset=(?P<offset>\d+))?"
+    r"(?: ArrayJobId=(?P<array>\d+) ArrayTaskId=(?P<task>\d+))?"
+    r"(?: (?:Het|Pack)JobId=(?P<het>\d+) (?:Het|Pack)JobOffset=(?P<offset>\d+))?"
     r"(?: DerivedExitCode=(?P<derived>\d+:\d+))?(?: ExitCode=(?P<exit>\d+:\d+))?(?P<rest>.*)",
     re.DOTALL,
 )
@@ -93,8 +94,8 @@ class Filetxt:
         if match is None:
             raise NoRecord(_why(text))
         (job, user, uid, group, gid, name, state, partition, limit, start, end, nodes, node_count, cpu_count, work_dir,
-         reservation, tres, gres, account, qos, wckey, cluster, submit, eligible, array, task, het, offset, derived, status,
-         rest) = match.groups()  # fmt: skip
+         reservation, tres, gres, account, qos, wckey, cluster, submit, eligible, array, task, het, offset, derived,
+         status, rest) = match.groups()  # fmt: skip
         if status is None and _size(text) < _CUT_BYTES:
             raise NoRecord("ExitCode= is missing at its end, the line is cut")
         if (" " in name or " " in work_dir or " " in reservation or (status and rest not in ("", " "))) and (

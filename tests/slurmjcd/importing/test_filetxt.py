@@ -109,7 +109,7 @@ def test_a_name_can_not_pretend_to_be_the_rest_of_the_line(tmp_path: Path) -> No
 
 
 def test_a_line_that_slurm_cut_does_not_take_the_next_job_with_it(tmp_path: Path) -> None:
-    """jobcomp/filetxt up to 24.05 has 1,024 bytes for a line, and what doesn't fit is cut together with the line's end."""
+    """jobcomp/filetxt up to 24.05 has 1,024 bytes for a line; what doesn't fit is cut together with the line's end."""
     room = 1023 - len(line(JobId="1", WorkDir="/"))
     cut_late = line(JobId="1", WorkDir="/" + "d" * (room + 12))[:1023]
     cut_early = line(JobId="2", WorkDir="/" + "é" * 600).encode()[:1023]
