@@ -24,7 +24,7 @@ HERE: Final = Path(__file__).parent
 def benchmarks() -> dict[str, Path]:
     """Name → file of each module here that has the two functions. `hook` is a folder as well, `cli` this file,
     `import` a word of Python's."""
-    names = {"hook_cost": "hook", "cli_start": "cli", "import_jobs": "import"}
+    names = {"hook_cost": "hook", "cli_start": "cli", "import_jobs": "import", "export_jobs": "export"}
     found = {}
     for path in sorted(HERE.glob("*.py")):
         functions = {node.name for node in ast.parse(path.read_text()).body if isinstance(node, ast.FunctionDef)}

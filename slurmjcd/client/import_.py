@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from slurmjcd.importing.item import Source
     from slurmjcd.importing.run import Summary
 
-_FORMATS: Final = ("auto", "filetxt", "sacct", "sacct-json", "elasticsearch", "mysql", "upstream")
+_FORMATS: Final = ("auto", "ndjson", "filetxt", "sacct", "sacct-json", "elasticsearch", "mysql", "upstream")
 _SHOWN: Final = 5
 _MEANING: Final = {
     "read": "jobs in the source",
@@ -65,8 +65,8 @@ def import_(
 ) -> None:
     """Import completed jobs from SOURCE. For root, beside the running daemon.
 
-    SOURCE is a file (jobcomp/filetxt's log, or what sacct -P or sacct --json printed), - for standard input,
-    mysql://USER@HOST/DATABASE (jobcomp/mysql's table), redis://HOST[?prefix=job] or unix:/PATH (slurm-redis' hashes).
+    SOURCE is a file (jobcomp/filetxt's log, what sacct -P or sacct --json printed, or slurmjc export as NDJSON),
+    - for standard input, mysql://USER@HOST/DATABASE (jobcomp/mysql's table), redis://HOST[?prefix=job] or unix:/PATH (slurm-redis' hashes).
 
     Each run of a job is stored once. Stopped at any moment, the same command goes on where it was. Exit status 1 when
     something was refused.
@@ -78,9 +78,9 @@ def import_(
 
     try:
         config = configfile.load(words["config_path"], os.environ)
-        opened = _open(source, words, config)
+        opened = open_source(source, words, config)
         path = refused_path or Path(f"slurmjc-import-{opened.identity[:12] or opened.kind}.refused")
-        summary = asyncio.run(_import(config, opened, path, dry=dry_run, wait_s=wait_s))
+        summary = asyncio.run(do_import(config, opened, path, dry=dry_run, wait_s=wait_s))
     except WrongFormat as exc:
         raise Failure(str(exc)) from exc
     except (StoreError, Behind) as exc:
@@ -93,10 +93,17 @@ def import_(
     _report(summary, path, dry=dry_run, as_json=as_json)
 
 
-def _open(source: str, words: dict[str, Any], config: Config) -> Source:
+def open_source(source: str, words: dict[str, Any], config: Config) -> Source:
+    """The source that the command line names; `words` holds the options by their names here.
+
+    Raises:
+        Failure: an option of it makes no sense.
+        WrongFormat: it is none that can be imported.
+        OSError: it can't be read.
+    """
     from slurmjcd import slurmconf
+    from slurmjcd.importing import sources
     from slurmjcd.importing.localtimes import find_zone
-    from slurmjcd.importing.sources import Options, open_source
 
     try:
         zone_id, zone = find_zone(words["timezone"])
@@ -113,14 +120,20 @@ def _open(source: str, words: dict[str, Any], config: Config) -> Source:
             f"name the cluster with --cluster: {config.access.slurm_conf} can't be read or has no ClusterName"
         )
     # Slurm itself lowers it, so do records of its plugin
-    return open_source(
+    return sources.open_source(
         source,
         words["form"],
-        Options(zone, zone_id, cluster.lower(), words["unknown_id"], _password(words["password_file"])),
+        sources.Options(zone, zone_id, cluster.lower(), words["unknown_id"], _password(words["password_file"])),
     )
 
 
-async def _import(config: Config, source: Source, refused_path: Path, *, dry: bool, wait_s: float) -> Summary:
+async def do_import(config: Config, source: Source, refused_path: Path, *, dry: bool, wait_s: float) -> Summary:
+    """Import it, after what was on its way to Redis has arrived.
+
+    Raises:
+        SlurmjcdError: the store or the spool can't be asked, or did not take it.
+        Behind: what is on its way doesn't arrive.
+    """
     from slurmjcd.client.progress import Progress
     from slurmjcd.importing.backlog import drained
     from slurmjcd.importing.refused import RefusedFile

@@ -8,6 +8,7 @@ import os
 import sys
 import tempfile
 import time
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -146,10 +147,12 @@ def _ask_sacct(window: Window, clusters: str | None, out: IO[bytes]) -> None:
 def _open(options: dict[str, Any], config: Config, saved: str, unknown_id: int | None) -> Source:
     from slurmjcd.client import import_
 
-    words: dict[str, Any] = {"form": "auto", "unknown_id": unknown_id, "password_file": None}
+    words: dict[str, Any] = defaultdict(lambda: None, form="auto", unknown_id=unknown_id)
     if options["against"] == _LIVE:
-        return import_._open(saved, words | {"form": "sacct", "timezone": "UTC", "cluster": "unknown"}, config)
-    return import_._open(options["against"], words | options | {"unknown_id": unknown_id}, config)
+        words |= {"form": "sacct", "timezone": "UTC", "cluster": "unknown"}
+        return import_.open_source(saved, words, config)
+    words |= {"timezone": options["timezone"], "cluster": options["cluster"]}
+    return import_.open_source(options["against"], words, config)
 
 
 def _verify(connection: Connection, config: Config, window: Window, options: dict[str, Any], saved: str) -> Report:
@@ -202,7 +205,7 @@ def _compare(
 def _fill(part: Source, config: Config, refused_path: Path) -> Summary:
     from slurmjcd.client import import_
 
-    return asyncio.run(import_._import(config, part, refused_path, dry=False, wait_s=_WAIT_S))
+    return asyncio.run(import_.do_import(config, part, refused_path, dry=False, wait_s=_WAIT_S))
 
 
 def _show(report: Report, options: dict[str, Any]) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, tzinfo
 from typing import Final
 
-from slurmjcd.importing import elasticsearch, filetxt, sacct, sacctjson
+from slurmjcd.importing import elasticsearch, filetxt, ndjson, sacct, sacctjson
 from slurmjcd.importing.inputfile import InputFile
 from slurmjcd.importing.item import Source, WrongFormat
 from slurmjcd.importing.localtimes import LocalTimes
@@ -64,7 +64,12 @@ def _elasticsearch(file: InputFile, options: Options) -> Source:
     return elasticsearch.Elasticsearch(file, options.cluster)
 
 
+def _ndjson(file: InputFile, _options: Options) -> Source:
+    return ndjson.Ndjson(file)
+
+
 FORMATS: Final = {
+    "ndjson": _Format("what slurmjc export writes", '{"id": …, "job_id": …', ndjson.looks_like, _ndjson),
     "filetxt": _Format("jobcomp/filetxt's log", "JobId=1 UserId=…", filetxt.looks_like, _filetxt),
     "sacct": _Format("what sacct -P prints", "JobIDRaw|State|…", sacct.looks_like, _sacct),
     "sacct-json": _Format("what sacct --json prints", '{"meta": …, "jobs": [', sacctjson.looks_like, _sacct_json),

@@ -120,18 +120,26 @@ def test_a_file_is_replaced_whole_or_not_at_all(site: Site, tmp_path: Path) -> N
     assert len(list(tmp_path.iterdir())) == 2
 
 
-def test_what_is_no_file_is_written_to_and_stays(site: Site) -> None:
-    before = os.stat("/dev/null")
-    assert site.run("export", "-a", "-o", "/dev/null").returncode == 0
-    after = os.stat("/dev/null")
-    assert (after.st_ino, after.st_rdev) == (before.st_ino, before.st_rdev)
+def test_what_is_no_file_is_written_to_and_stays(site: Site, tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe.csv"
+    os.mkfifo(pipe)
+    with subprocess.Popen(["cat", pipe], stdout=subprocess.PIPE, text=True) as reader:
+        assert site.run("export", "-a", "-o", str(pipe)).returncode == 0
+        if pipe.is_file():
+            reader.kill()
+        assert reader.stdout is not None
+        assert len(reader.stdout.read().splitlines()) == 1 + len(JOBS)
+    assert pipe.is_fifo()
 
 
-@pytest.mark.parametrize("place", ["/proc/nothing/x.csv", "/dev/full", "/etc"])
-def test_a_place_that_takes_nothing_is_one_line(site: Site, place: str) -> None:
-    done = site.run("export", "-a", "-o", place)
+@pytest.mark.parametrize("place", ["nowhere/x.csv", "full", "folder"])
+def test_a_place_that_takes_nothing_is_one_line(site: Site, place: str, tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    os.mknod(tmp_path / "full", stat.S_IFCHR | 0o666, os.makedev(1, 7))  # as /dev/full is
+    path = tmp_path / place
+    done = site.run("export", "-a", "-o", str(path))
     assert done.returncode == 1
-    assert done.stderr.splitlines()[-1].startswith(f"slurmjc: can't write {place}: ")
+    assert done.stderr.splitlines()[-1].startswith(f"slurmjc: can't write {path}: ")
 
 
 @pytest.mark.parametrize("ended_by", [signal.SIGTERM, signal.SIGINT])
