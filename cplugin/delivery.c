@@ -32,6 +32,14 @@ static void _rewind(struct sender *sender)
 	sender->send = source_first(&sender->sources[sender->current]);
 }
 
+extern void delivery_restart(struct sender *sender)
+{
+	resp_close(&sender->conn);
+	sender->link = LINK_DOWN;
+	sender->request_count = 0;
+	_rewind(sender);
+}
+
 extern void delivery_down(struct sender *sender, const char *why)
 {
 	if (plog_allow(&sender->link_limit, DELIVERY_LOG_MS)) {
@@ -39,10 +47,7 @@ extern void delivery_down(struct sender *sender, const char *why)
 			   sender->config.params.ingest_path, why);
 		sender->told_down = true;
 	}
-	resp_close(&sender->conn);
-	sender->link = LINK_DOWN;
-	sender->request_count = 0;
-	_rewind(sender);
+	delivery_restart(sender);
 	sender->retry_ms = plog_now_ms() + delivery_next_pause(sender);
 }
 

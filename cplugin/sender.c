@@ -159,12 +159,29 @@ static bool _may_spill(const struct sender *sender)
 	return sender->config.state_dir[0] && _spill_bytes(sender);
 }
 
+/* In parts, each of which makes room in the ring as soon as it is on disk. */
+static bool _spill_down_to(struct sender *sender, uint64_t keep)
+{
+	struct source *own = &sender->sources[0];
+	uint64_t part = own->ring->size / 8, used = ring_used(own->ring);
+	bool done;
+
+	do {
+		uint64_t rest = (used > keep + part) ? used - part : keep;
+
+		done = source_spill(own, sender->config.state_dir,
+				    _spill_bytes(sender), rest);
+		/* less when the hook goes on, or a hole is in the way */
+		used = rest;
+	} while (done && (used > keep));
+	return done;
+}
+
 static void _spill(struct sender *sender, uint64_t keep)
 {
 	struct source *own = &sender->sources[0];
 
-	if (source_spill(own, sender->config.state_dir, _spill_bytes(sender),
-			 keep)) {
+	if (_spill_down_to(sender, keep)) {
 		sender->spill_retry_ms = 0;
 	} else {
 		if (plog_allow(&sender->spill_limit, 60000))
@@ -178,19 +195,35 @@ static void _spill(struct sender *sender, uint64_t keep)
 		sender->send = source_first(own);
 }
 
+/* The daemon has taken no record for a while. */
+static bool _silent(const struct sender *sender, int64_t now)
+{
+	return (now - sender->acked_ms >= SPILL_AFTER_MS) &&
+	       (now - sender->connected_ms >= SPILL_AFTER_MS);
+}
+
 static void _spill_if_needed(struct sender *sender)
 {
 	struct ring *ring = sender->sources[0].ring;
+	uint64_t used = ring_used(ring);
 	int64_t now = plog_now_ms();
+	bool silent;
 
-	if ((ring_used(ring) < ring->size / 2) || !_may_spill(sender) ||
-	    (now - sender->acked_ms < SPILL_AFTER_MS) ||
-	    (now - sender->connected_ms < SPILL_AFTER_MS) ||
+	if ((used < ring->size / 2) || !_may_spill(sender) ||
 	    (now < sender->spill_retry_ms))
 		return;
+	silent = _silent(sender, now);
+	/* a daemon that takes records, but fewer than end, must not cost any */
+	if (!silent && (used < ring->size - ring->size / 8))
+		return;
 	/* replies still to come would speak of places that are gone */
-	if (sender->link != LINK_DOWN)
-		delivery_down(sender, "the daemon takes no records and the ring fills");
+	if (sender->link != LINK_DOWN) {
+		if (silent)
+			delivery_down(sender,
+				      "the daemon takes no records and the ring fills");
+		else if (!sender->current)
+			delivery_restart(sender);
+	}
 	_spill(sender, ring->size / 4);
 }
 

@@ -96,6 +96,9 @@ extern int delivery_wait_ms(const struct sender *sender);
 /* Closes the connection; the next attempt follows after a pause. */
 extern void delivery_down(struct sender *sender, const char *why);
 
+/* The same without a word and without a pause: nothing is wrong with it. */
+extern void delivery_restart(struct sender *sender);
+
 /* ---- replies.c ---- */
 
 /* Takes the reply to the oldest request that is under way. */

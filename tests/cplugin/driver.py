@@ -34,12 +34,16 @@ class Driver:
         return self._popen.pid
 
     def ring_is_low(self) -> bool:
-        """True when the ring is less than half full, by the newer slot of each end (see cplugin/ring_layout.h)."""
+        """True when the ring is less than half full."""
+        return self.ring_used() < 0.5
+
+    def ring_used(self) -> float:
+        """Which part of the ring is full, by the newer slot of each end (see cplugin/ring_layout.h)."""
         (path,) = self._ring_dir.glob("*.ring")
         header = path.read_bytes()[:4096]
         heads = [struct.unpack_from("<QQ", header, at) for at in (512, 552)]
         tails = [struct.unpack_from("<QQ", header, at) for at in (1024, 1096)]
-        return max(heads)[1] - max(tails)[1] < (path.stat().st_size - 4096) / 2
+        return (max(heads)[1] - max(tails)[1]) / (path.stat().st_size - 4096)
 
     def _ask(self, command: str) -> str:
         assert self._popen.stdin is not None

@@ -8,6 +8,7 @@ import hashlib
 import os
 import pwd
 import signal
+import time
 from collections import Counter
 
 import msgpack
@@ -384,6 +385,38 @@ def test_records_that_a_daemon_refuses_are_spilled_too(site: Site, reply: bytes 
     daemon.put = daemon.take
     settle(site, daemon)
     assert sums(daemon) == site.promised()
+
+
+def test_a_daemon_that_acknowledges_slowly_costs_no_record(site: Site) -> None:
+    """An acknowledgement comes again and again, but jobs end faster: what the ring has no room for is spilled."""
+    daemon = site.daemon()
+
+    def slowly(request: list[bytes]) -> bytes:
+        time.sleep(0.4)
+        return daemon.take(request)
+
+    daemon.put = slowly
+    daemon.max_request_bytes = 65536  # and few at a time
+    daemon.start()
+    driver = site.driver()
+    for _ in range(120):
+        _, failed = driver.call(100)
+        assert failed == 0
+        wait_until(lambda: driver.ring_used() < 7 / 8, what="room in the ring")
+        if list(site.state.glob("*.spill")):
+            break
+    else:
+        pytest.fail("nothing was spilled")
+    acknowledged = len(daemon.records())
+    assert driver.call(100)[1] == 0
+    daemon.put = daemon.take
+    settle(site, daemon)
+    assert acknowledged, "the daemon has to take some of it before"
+    assert sums(daemon) == site.promised()
+    assert len(daemon.stored) == 1, "the numbering goes on"
+    ((_, counters),) = daemon.counters.items()
+    assert counters[b"DROPPED"] == 0
+    assert "no delivery" not in driver.log()
 
 
 def test_end_of_the_process_spills_for_a_reboot(site: Site) -> None:
