@@ -29,6 +29,7 @@ _RANK: Final = ("idle", "ok", "warning", "error")
 _RECENT_S: Final = 3600.0  # for so long a count that rose is told
 _OLD_S: Final = 60.0  # a record that waits longer, while Redis takes records, is told
 _FILLING: Final = 0.5  # of spool.max_bytes, waiting
+_RECONNECT_S: Final = 60.0  # a restart of slurmctld takes less
 _TEXT_MAX: Final = 300
 
 
@@ -71,6 +72,7 @@ class Stages:
 
     def __init__(self, daemon: Daemon) -> None:
         self._daemon = daemon
+        self._connected_s: float | None = None  # when slurmctld was connected last
         self._counts: dict[str, tuple[float, float]] = {}  # value, and when it rose last (never: 0)
         # what a daemon without a shipper knows of its Redis; the observer asks
         self.info: StoreInfo | None = None
@@ -106,8 +108,15 @@ class Stages:
         if has_dropped:
             text = "Records were dropped: ring and spill file had no room."
             return Stage("ring", "Ring", "error", text, "dropped", LOST, facts)
-        if not connections:
-            text = "slurmctld is not connected; it connects when a job ends."
+        now = time.monotonic()
+        if connections:
+            self._connected_s = now
+        elif self._connected_s is not None and _RECONNECT_S < (away_s := now - self._connected_s) < _RECENT_S:
+            text = f"slurmctld went away {span(away_s)} ago."
+            advice = "Is it running? `systemctl status slurmctld`; it connects by itself."
+            return Stage("ring", "Ring", "warning", text, "gone", advice, facts)
+        else:
+            text = "slurmctld is not connected: stopped, or without jobcomp_redis."
             return Stage("ring", "Ring", "idle", text, facts=facts)
         if has_spilled:
             text = "Records went through the spill file in the last hour: this daemon was away or slow."

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -122,6 +123,21 @@ async def test_counts_that_rise_are_told_and_old_ones_are_not(world: World) -> N
     assert (world["ring"].level, world["ring"].kind) == ("error", "dropped")
     # a daemon that starts now finds the same counts, and nothing new
     assert next(iter(Stages(world.daemon).now())).level == "idle"
+
+
+async def test_a_slurmctld_that_went_away_is_told_for_an_hour(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = SimpleNamespace(now=1000.0)
+    monkeypatch.setattr("slurmjcd.stages.time.monotonic", lambda: clock.now)
+    connected: set[object] = set()
+    world.daemon.ingest = SimpleNamespace(connections=connected)  # type: ignore[assignment]
+    assert world["ring"].level == "idle"  # it was never there
+    connected.add("slurmctld")
+    assert world["ring"].level == "ok"
+    connected.clear()
+    said = []
+    for clock.now in (1059.0, 1061.0, 4599.0, 4601.0):
+        said.append((world["ring"].level, world["ring"].kind))
+    assert said == [("idle", ""), ("warning", "gone"), ("warning", "gone"), ("idle", "")]
 
 
 async def test_quarantine_is_told(world: World) -> None:
