@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 """slurmjc export in each of its formats, and slurmjc verify: how long for all jobs, and how much memory.
 
-Each is a process of its own beside a running daemon; memory is the most that it had resident (getrusage). What export
-writes is counted, not kept. verify compares the store with jobcomp/filetxt's log of the same jobs, which it first
-reads; nothing is missing.
+Each is a process of its own beside a running daemon; memory is the most that it had resident (VmHWM in proc(5)).
+What export writes is counted, not kept. verify compares the store with jobcomp/filetxt's log of the same jobs, which it
+first reads; nothing is missing.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import argparse
 import json
 import os
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any, Final
@@ -20,10 +21,17 @@ from bench import store
 from bench.pipeline import summary
 from bench.store import PREFIX, WRITE_JOBS
 from tests.harness.daemon import Daemon
-from tests.harness.paths import program
 from tests.harness.rundir import run_dir
 
 FORMATS: Final = ("ndjson", "csv", "xdmod", "parquet")
+
+_PROGRAM: Final = """
+import atexit, pathlib, sys
+from slurmjcd.client.main import main
+status = pathlib.Path("/proc/self/status")
+atexit.register(lambda: print(*[line for line in status.read_text().splitlines() if "VmHWM" in line], file=sys.stderr))
+main()
+"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,18 +40,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(argv: list[str], output: Path) -> dict[str, float]:
-    """Seconds, MiB and bytes that a process took, had and wrote; it has to end with 0."""
+    """Seconds, MiB and bytes that slurmjc took, had and wrote; it has to end with 0."""
     begin = time.perf_counter()
     with output.open("wb") as out:
-        process = subprocess.Popen(argv, stdout=out, stderr=subprocess.DEVNULL)
+        process = subprocess.Popen([sys.executable, "-c", _PROGRAM, *argv], stdout=out, stderr=subprocess.PIPE)
+        assert process.stderr is not None
+        said = process.stderr.read().decode()
         _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode != 0:
-        raise RuntimeError(f"{' '.join(argv)} ended with {process.returncode}")
+        raise RuntimeError(f"{' '.join(argv)} ended with {process.returncode}: {said}")
     return {
         "s": time.perf_counter() - begin,
         "cpu_s": usage.ru_utime + usage.ru_stime,
-        "resident_mib": usage.ru_maxrss / 1024,
+        "resident_mib": int(said.splitlines()[-1].split()[1]) / 1024,
         "bytes": output.stat().st_size,
     }
 
@@ -58,7 +68,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         daemon = Daemon(directory / "jc", redis_address=redis.address)
         daemon.start()
         try:
-            slurmjc = [program("slurmjc"), "--socket", str(daemon.query_socket)]
+            slurmjc = ["--socket", str(daemon.query_socket)]
             for _ in options.machine.rounds(options.rounds):
                 for form in FORMATS:
                     found = run([*slurmjc, "export", "-a", "-S", "1970-01-02", "-f", form], output)

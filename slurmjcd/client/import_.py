@@ -66,7 +66,8 @@ def import_(
     """Import completed jobs from SOURCE. For root, beside the running daemon.
 
     SOURCE is a file (jobcomp/filetxt's log, what sacct -P or sacct --json printed, or slurmjc export as NDJSON),
-    - for standard input, mysql://USER@HOST/DATABASE (jobcomp/mysql's table), redis://HOST[?prefix=job] or unix:/PATH (slurm-redis' hashes).
+    - for standard input, mysql://USER@HOST/DATABASE (jobcomp/mysql's table), redis://HOST[?prefix=job] or unix:/PATH
+    (slurm-redis' hashes).
 
     Each run of a job is stored once. Stopped at any moment, the same command goes on where it was. Exit status 1 when
     something was refused.
