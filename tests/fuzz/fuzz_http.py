@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""Bytes at the HTTP port: one request and one answer, of a known kind, to our own names for this host only.
+"""Bytes at the HTTP port: one request and one answer, of a known kind, to our own names for this host only; nothing of
+a job without the token.
 
 The first byte says how the bytes are cut. Server, parser and handlers are the daemon's, the connection has no socket.
 """
@@ -12,12 +13,17 @@ from typing import Any, Final
 
 from aiohttp import web
 
+from slurmjcd.config import Config
+from slurmjcd.daemon import Daemon
 from slurmjcd.health import HealthServer
+from slurmjcd.jobpages import JobPages
 from slurmjcd.metrics import Metrics
+from slurmjcd.statuspage import StatusPage
 from tests.fuzz.inprocess import Complaints, Wire, pieces
 
 LOOP: Final = asyncio.new_event_loop()
-STATUSES: Final = {200, 400, 404, 405, 413, 417, 421, 503}
+STATUSES: Final = {200, 400, 401, 404, 405, 413, 417, 421, 503}
+TOKEN: Final = "a-token-that-no-input-holds-by-chance"
 HEADERS: Final = (b"X-Content-Type-Options: nosniff", b"Content-Security-Policy: default-src 'none'")
 HEAD: Final = re.compile(rb"HTTP/\d\.\d (\d{3}) [ -~]*\r\n(?:[!-9;-~]+: [ -~]*\r\n)*\r\n")
 LOCAL: Final = re.compile(rb"(?i)(localhost|127\.0\.0\.1|\[::1\]|::1)?(:\d*)?")
@@ -30,7 +36,11 @@ async def readiness() -> dict[str, Any]:
 
 def _server() -> web.Server[web.BaseRequest]:
     async def make() -> web.Server[web.BaseRequest]:
-        runner = HealthServer(Metrics(), readiness, lambda: None).runner()
+        daemon = Daemon(Config.model_validate({"redis": {"address": "unix:/nowhere"}}), Config)
+        jobs = JobPages(daemon)
+        jobs.set_token(TOKEN)
+        pages = StatusPage(daemon.observer, lambda: True).pages | jobs.pages
+        runner = HealthServer(Metrics(), readiness, lambda: None, pages).runner()
         await runner.setup()
         assert runner.server is not None
         return runner.server
@@ -68,6 +78,9 @@ def check(stream: bytes, out: bytes) -> None:
     assert len(rest) == int(length[1]) or (not rest and stream.lstrip()[:4].upper() == b"HEAD"), "more than one answer"
     if status not in (400, 413):
         assert all(header in head[0] for header in HEADERS)
+    assert b"sees" not in rest or TOKEN.encode() in stream, "jobs without the token"
+    if re.match(rb"(?i)(GET|HEAD)[ ]/api/(token|jobs|report)[ ?]", stream.lstrip()) and TOKEN.encode() not in stream:
+        assert status != 200, "a page that is behind the token"
     if status == 200:
         hosts = re.findall(rb"(?im)^host[ \t]*:[ \t]*([^\r\n]*?)[ \t]*\r?$", stream.split(b"\r\n\r\n")[0])
         assert all(LOCAL.fullmatch(host) for host in hosts), hosts

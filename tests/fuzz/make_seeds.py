@@ -107,6 +107,12 @@ SEEDS: Final[dict[str, dict[str, bytes]]] = {
         "body": b"\0POST /healthz HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n"
         b"Expect: 100-continue\r\n\r\n4\r\nabcd\r\n0\r\n\r\n",
         "upgrade": b"\0GET /healthz HTTP/1.1\r\nHost:\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\nGET /",
+        "page": b"\0GET / HTTP/1.1\r\nHost: localhost\r\nAccept: text/html\r\n\r\n",
+        "history": b"\3GET /api/history?after=12 HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        "jobs": b"\0GET /api/jobs?user=ada&state=F,TO&limit=5 HTTP/1.1\r\nHost: localhost\r\n"
+        b"Authorization: Bearer abcdefghijklmnopqrstuvwx\r\n\r\n",
+        "token": b"\0GET /api/token HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer x\r\n\r\n",
+        "report": b"\0GET /api/report?by=user%2Cday HTTP/1.1\r\nHost: localhost\r\nauthorization: bearer\r\n\r\n",
         "tls": b"\0\x16\3\1\2\0\1\0\1\xfc\3\3",
     },
     "config": {
