@@ -311,10 +311,10 @@ class Store:
         redis = self._config.redis
         return self._link(redis.user, "redis.password_file", secret_path(redis.password_file, "redis-password"))
 
-    def asker(self) -> StoreLink:
-        """A new connection of the user that only reads; `open` it."""
+    def asker(self, *, master: bool = False) -> StoreLink:
+        """A new connection of the user that only reads; `open` it. `master`: no replica, which may be behind."""
         redis = self._config.redis
-        lag_s = redis.replica_lag_s if redis.read_from == "replica" else None
+        lag_s = redis.replica_lag_s if redis.read_from == "replica" and not master else None
         if not redis.reader_user:
             path = secret_path(redis.password_file, "redis-password")
             return self._link(redis.user, "redis.password_file", path, lag_s)

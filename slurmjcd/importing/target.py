@@ -70,7 +70,7 @@ class Target:
 
     def __init__(self, store: Store, config: RedisSection) -> None:
         self._store, self._config = store, config
-        self._asker, self._writer = store.asker(), store.writer()
+        self._asker, self._writer = store.asker(master=True), store.writer()
         self._put_is_out = False
         self._asked = False
         self.watermarks: dict[str, int] = {}

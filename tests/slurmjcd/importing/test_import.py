@@ -15,12 +15,16 @@ from typing import Any
 import pytest
 
 from slurmjcd import record
+from slurmjcd.client import progress
 from slurmjcd.client.connection import Connection
 from tests.harness.paths import program
 from tests.harness.waiting import wait_until
 from tests.slurmjcd.client.site import Site, serving
 from tests.slurmjcd.importing.test_filetxt import line
 from tests.slurmjcd.jobs import NOON, job
+
+LIVE_ONLY = 900_001
+LIVE = [job(LIVE_ONLY), job(11_999, restart_count=1)]
 
 
 @pytest.fixture(scope="module")
@@ -224,8 +228,14 @@ def test_redis_away_is_exit_code_3(site: Site, tmp_path: Path) -> None:
     assert "no connection to Redis" in done.stderr
 
 
-def test_killed_imports_go_on_and_nothing_is_missing_or_double(site: Site, tmp_path: Path) -> None:
-    """Killed twice on the way, with refused lines among the jobs."""
+def test_killed_imports_go_on_and_nothing_is_missing_or_double(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed twice on the way, with refused lines among the jobs, beside live ones."""
+    monkeypatch.chdir(tmp_path)
+    with serving([]) as site:
+        _kill_and_go_on(site, tmp_path)
+
+
+def _kill_and_go_on(site: Site, tmp_path: Path) -> None:
     count = 12_000
     path = tmp_path / "log"
     with path.open("w") as file:
@@ -235,10 +245,13 @@ def test_killed_imports_go_on_and_nothing_is_missing_or_double(site: Site, tmp_p
     small.write_text(site.daemon.conf.read_text().replace("[redis]", "[redis]\nbatch_records = 20"))
     words = ["log", "--refused", "bad", "--config", str(small)]
     taken = [0]
-    with site.redis.client() as client:
-        for _ in range(2):
+    live = Connection(str(site.daemon.ingest_socket), 10)
+    with site.redis.client() as client, closing(live):
+        for number in (1, 2):
             process = subprocess.Popen(command(site, *words), stdout=subprocess.PIPE)
             wait_until(lambda: _watermark(client) >= taken[-1] + 500, what="the import has taken some")
+            # slurmctld goes on delivering jobs, one of them the import's last
+            assert live.call(b"SLURMJC.PUT", b"SPOOL", b"ring", b"%d" % number, b"RECORDS", LIVE[number - 1]) == 1
             process.kill()
             process.communicate()
             taken.append(_watermark(client))
@@ -246,11 +259,32 @@ def test_killed_imports_go_on_and_nothing_is_missing_or_double(site: Site, tmp_p
     found = summary(site, *words)
     assert found["earlier_run"] == taken[-1]
     assert found["read"] == count - taken[-1]
-    ids = [fields["job_id"] for fields in stored(site)]
+    assert found["already_there"] == 1
+    records = stored(site)
+    assert set(LIVE) <= {record.encode(fields) for fields in records}
+    ids = [fields["job_id"] for fields in records if fields["job_id"] != LIVE_ONLY]
     assert ids == [number for number in range(1, count + 1) if number % 1000]
+    assert len(records) == len(ids) + 1
     refused = [entry for entry in (tmp_path / "bad").read_text().splitlines() if entry.startswith("# item")]
     assert [int(entry.split()[2].rstrip(",")) for entry in refused] == list(range(1000, count + 1, 1000))
     assert summary(site, "log", "--refused", "bad")["already_there"] == len(ids)
+
+
+def test_a_bar_is_drawn_on_a_terminal_only(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def work(*, after_s: float, terminal: bool) -> str:
+        monkeypatch.setattr(progress, "_AFTER_S", after_s)
+        monkeypatch.setattr("sys.stderr.isatty", lambda: terminal)
+        monkeypatch.setenv("TERM", "xterm")
+        monkeypatch.setenv("COLUMNS", "40")
+        with progress.Progress("importing", 10) as bar:
+            bar.add(5)
+        return capsys.readouterr().err
+
+    drawn = work(after_s=0, terminal=True)
+    assert "importing" in drawn
+    assert "5/10" in drawn
+    assert work(after_s=0, terminal=False) == ""
+    assert work(after_s=3600, terminal=True) == ""
 
 
 def _watermark(client: Any) -> int:
