@@ -123,3 +123,11 @@ def test_an_address(url: str, expected: dict[str, Any]) -> None:
 def test_no_address_has_a_database_that_is_no_number() -> None:
     with pytest.raises(WrongFormat):
         _where("unix:/run/r.sock?db=x")
+
+
+def test_a_job_that_never_ran_has_no_start(site: Site) -> None:
+    """slurm-redis writes the end in its place."""
+    never = {name: value for name, value in HASH.items() if name != "NodeList"}
+    write(site, never | {"Start": str(NOON), "State": "4"})
+    assert summary(site, source(site)) == {"read": 1, "stored": 1}
+    assert [(fields["start"], fields["end"]) for fields in stored(site)] == [(0, NOON)]
