@@ -43,6 +43,7 @@ class Follower:
         self._cursor = b"$"
         self._connection: Connection | None = None
         self._started = False
+        self._early: list[bytes] = []  # jobs that ended while it started
         self.lost = False
 
     def start(self, deadline: float | None = None) -> None:
@@ -51,11 +52,14 @@ class Follower:
         Raises:
             Failure: the daemon can't be reached, or refuses.
         """
-        self._retrying(lambda: self._ask(0.0), deadline)
+        self._early = self._retrying(lambda: self._ask(0.0), deadline)
         self._started = True
 
     def next(self, deadline: float | None) -> list[bytes]:
         """The records of the next jobs; none when the deadline (time.monotonic) has come, or some were lost."""
+        if self._early:
+            early, self._early = self._early, []
+            return early
         while True:
             rest = _ASK_S if deadline is None else min(_ASK_S, deadline - time.monotonic())
             if rest <= 0:

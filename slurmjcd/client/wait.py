@@ -57,7 +57,8 @@ class Waiting:
         shown = columns.job_id(job)
         if (job["extra"].get("state_flags") or 0) & _GOES_ON or shown in self.statuses:
             return False
-        if shown not in self.pending and number_of(shown) not in self.whole:
+        named = shown in self.pending or not self.whole.isdisjoint((number_of(shown), str(job["job_id"])))
+        if not named:
             return False
         self.pending.pop(shown, None)
         self.pending.pop(str(job["job_id"]), None)  # an array's last task to start has the array's number

@@ -87,6 +87,15 @@ def test_tasks_of_an_array_are_waited_for_one_by_one(site: EndingSite) -> None:
     assert waiting.returncode == 1
 
 
+def test_a_task_or_a_part_by_its_own_number(site: EndingSite) -> None:
+    """The one that sacct calls JobIDRaw, and SLURM_JOB_ID in the job."""
+    waiting = site.wait("101", "201")
+    site.end({"job_id": 101, "array_job_id": 100, "array_task_id": 1, "exit_code": 6 << 8, "state": 5})
+    site.end({"job_id": 201, "het_job_id": 200, "het_job_offset": 1})
+    assert waiting.wait(timeout=30) == 6
+    assert site.run("wait", "--no-squeue", "101").returncode == 6
+
+
 def test_an_array_that_is_over_counts_as_a_whole(site: EndingSite) -> None:
     site.end(
         {"job_id": 101, "array_job_id": 100, "array_task_id": 1, "exit_code": 5 << 8, "state": 5},

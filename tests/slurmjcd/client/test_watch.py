@@ -10,6 +10,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from slurmjcd.client.connection import Connection
+from slurmjcd.client.following import Follower
+from slurmjcd.record import decode
 from tests.harness import wait_until
 from tests.harness.rundir import run_dir
 from tests.slurmjcd.client.ending import NOW, EndingSite, ending
@@ -87,3 +90,13 @@ def test_bad_flags(site: EndingSite, flags: tuple[str, ...]) -> None:
     done = site.run("watch", *flags)
     assert (done.returncode, done.stdout) == (2, "")
     assert "Error:" in done.stderr
+
+
+def test_what_ends_while_it_starts_is_told(site: EndingSite) -> None:
+    """The answer that only wanted the place may have jobs in it already."""
+    follower = Follower(lambda: Connection(str(site.daemon.query_socket), 10.0), [], patience_s=1.0)
+    follower.start()
+    site.end({"job_id": 50})
+    follower.start()
+    assert [decode(record)["job_id"] for record in follower.next(None)] == [50]
+    follower.connection.close()
