@@ -3,9 +3,21 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Final
 
 import click
+
+
+class Seconds(click.FloatRange):
+    """A number of seconds in a range; NaN, which is in none and yet outside of none, is refused."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        seconds = super().convert(value, param, ctx)
+        if math.isnan(seconds):
+            self.fail(f"'{value}' is no number of seconds.", param, ctx)
+        return seconds
+
 
 Option = tuple[tuple[str, ...], dict[str, Any]]
 

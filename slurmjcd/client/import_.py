@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from slurmjcd.client.failure import ERROR, UNREACHABLE, Failure
+from slurmjcd.client.flags import Seconds
 
 if TYPE_CHECKING:
     from slurmjcd.config import Config
@@ -53,7 +54,7 @@ _OPTIONAL: Final = frozenset({"earlier_run", "left_out", "expired"})
 @click.option("--dry-run", is_flag=True, help="Read and compare, store nothing.")
 @click.option("--json", "as_json", is_flag=True, help="The summary as one JSON object.")
 @click.option(
-    "--wait", "wait_s", default=60.0, metavar="SECONDS", type=click.FloatRange(0, 86400),
+    "--wait", "wait_s", default=60.0, metavar="SECONDS", type=Seconds(0, 86400),
     help="How long to wait for live records on their way to Redis; default 60.",
 )  # fmt: skip
 @click.option(

@@ -14,6 +14,7 @@ import click
 
 from slurmjcd import __version__
 from slurmjcd.client.failure import ERROR
+from slurmjcd.client.flags import Seconds
 
 _COMMANDS: Final = {
     "audit": "Account for every record that slurmctld handed over.",
@@ -65,7 +66,7 @@ class LazyGroup(click.Group):
     "--socket", default=lambda: os.environ.get("SLURMJC_SOCKET", _DEFAULT_SOCKET), metavar="PATH",
     help=f"slurmjcd's query.sock; default $SLURMJC_SOCKET or {_DEFAULT_SOCKET}.",
 )  # fmt: skip
-@click.option("--timeout", default=10.0, metavar="SECONDS", type=click.FloatRange(0.001, 86400), help="Default 10.")
+@click.option("--timeout", default=10.0, metavar="SECONDS", type=Seconds(0.001, 86400), help="Default 10.")
 @click.pass_context
 def cli(ctx: click.Context, socket: str, timeout: float) -> None:
     """Ask slurmjcd about completed jobs."""
@@ -81,6 +82,11 @@ def cli(ctx: click.Context, socket: str, timeout: float) -> None:
 def main() -> None:
     """Run, quiet when the reader of a pipe goes away."""
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 (open until the end)
+    if sys.stdout is None:
+        click.echo("slurmjc: stdout is closed", err=True)
+        sys.exit(ERROR)
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:  # a terminal of LC_ALL=C must not end the program

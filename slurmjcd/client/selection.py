@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -14,6 +15,8 @@ from slurmjcd.client.states import state_number
 from slurmjcd.client.times import parse_minutes, parse_time, rfc3339
 
 Criteria = list[tuple[str, str]]
+_JOB: Final = re.compile(r"(\d{1,10})(?:-\d{1,10}|\+\d{1,10}|_\d{1,10}|_\[[\d, -]+\])?", re.ASCII)
+_JOB_MAX: Final = 2**32 - 1
 _DAY_S: Final = 86400
 _JOBS: Final = 5000  # job ids in one criterion; several mean "or"
 _NO_LIMIT: Final = 2**32 - 2  # from here on, as the store sees UNLIMITED
@@ -43,7 +46,7 @@ def select(options: dict[str, Any]) -> Selection:
     selection = Selection()
     add = selection.criteria
     _window(options, selection)
-    words = _words(options["jobs"])
+    words = [job_word(word) for word in _words(options["jobs"])]
     add.extend(("job", ",".join(words[at : at + _JOBS])) for at in range(0, len(words), _JOBS))
     _people(options, add)
     for option, criterion in (
@@ -77,6 +80,36 @@ def _words(text: str | None) -> list[str]:
         else:
             word += char
     return [word.strip() for word in [*words, word] if word.strip()]
+
+
+def job_word(word: str) -> str:
+    """The word, when it names jobs; said here, before anybody is asked, as it is a wrong use.
+
+    Raises:
+        click.UsageError: it names none.
+    """
+    match = _JOB.fullmatch(word)
+    if match is None or not 0 < int(match[1]) <= _JOB_MAX:
+        raise _no_job(word)
+    return word
+
+
+def _no_job(text: str) -> click.UsageError:
+    return click.UsageError(f"'{text}' is no job: 100, 100-109, 100_5, 100_[1-3,7] or 100+1")
+
+
+def job_list(text: str) -> str:
+    """The text, when it names one job or several.
+
+    Raises:
+        click.UsageError: as job_word.
+    """
+    words = _words(text)
+    if not words or ",".join(words) != text.replace(" ", ""):
+        raise _no_job(text)
+    for word in words:
+        job_word(word)
+    return text
 
 
 def _window(options: dict[str, Any], selection: Selection) -> None:

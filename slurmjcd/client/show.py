@@ -11,6 +11,7 @@ import click
 from slurmjcd.client import columns, table
 from slurmjcd.client.connection import Connection
 from slurmjcd.client.failure import MISSING, Failure
+from slurmjcd.client.selection import job_list
 from slurmjcd.client.states import exit_status, state_name
 from slurmjcd.client.times import format_span, rfc3339
 from slurmjcd.record import FIELDS, decode
@@ -24,6 +25,7 @@ _TIMES = ("submit", "eligible", "start", "end", "orig_start")
 @click.pass_obj
 def show(connect: Any, jobid: str, as_json: bool) -> None:
     """Show everything known of job JOBID: 100, 100_5 or 100+1."""
+    job_list(jobid)
     connection: Connection = connect()
     runs = [decode(record) for record in connection.records([("job", jobid)])]
     if not runs:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from slurmjcd.client.failure import Failure
+from slurmjcd.client.flags import Seconds
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -29,7 +30,7 @@ _VDISABLE: Final = b"\0"
 
 
 @click.command("top")
-@click.option("--interval", default=2.0, type=click.FloatRange(0.2, 3600), metavar="SECONDS", help="Default 2.")
+@click.option("--interval", default=2.0, type=Seconds(0.2, 3600), metavar="SECONDS", help="Default 2.")
 @click.option("-n", "--jobs", default=20, type=click.IntRange(0, _JOBS_MAX), metavar="N",
               help="Jobs shown by --once; default 20. A live screen shows what fits.")  # fmt: skip
 @click.option("--once", is_flag=True, help="Print one screen and end.")

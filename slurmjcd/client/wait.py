@@ -14,6 +14,7 @@ import click
 
 from slurmjcd.client import columns, table
 from slurmjcd.client.failure import DENIED, MISSING, TIMED_OUT, Failure
+from slurmjcd.client.flags import Seconds
 from slurmjcd.client.following import Criteria, Follower
 from slurmjcd.client.squeue import queued
 from slurmjcd.client.states import NUMBERS, exit_status, state_name
@@ -98,11 +99,11 @@ def _parts(word: str) -> list[str]:
 
 @click.command("wait")
 @click.argument("jobids", nargs=-1, required=True, metavar="JOBID...")
-@click.option("--timeout", metavar="SECONDS", type=click.FloatRange(0), help="Give up after so long; then 124.")
+@click.option("--timeout", metavar="SECONDS", type=Seconds(0), help="Give up after so long; then 124.")
 @click.option("-M", "--cluster", metavar="NAME", help="The cluster of these jobs, where several are stored.")
 @click.option("-q", "--quiet", is_flag=True, help="No line for each job.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per line instead.")
-@click.option("--retry", "retry_s", metavar="SECONDS", type=click.FloatRange(0), default=600.0, show_default=True,
+@click.option("--retry", "retry_s", metavar="SECONDS", type=Seconds(0), default=600.0, show_default=True,
               help="How long slurmjcd may be away.")  # fmt: skip
 @click.option("--no-squeue", is_flag=True, help="Don't ask squeue once which jobs there are.")
 @click.pass_obj

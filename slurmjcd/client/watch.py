@@ -9,7 +9,7 @@ from typing import Any, Final
 import click
 
 from slurmjcd.client import columns, table
-from slurmjcd.client.flags import FLAG, SELECTING, Option, add_options
+from slurmjcd.client.flags import FLAG, SELECTING, Option, Seconds, add_options
 from slurmjcd.client.following import Follower
 from slurmjcd.client.jobs import chosen_columns
 from slurmjcd.client.selection import select
@@ -25,7 +25,7 @@ _SHOWING: list[Option] = [
     (("-P", "--parsable2"), FLAG | {"help": "Fields are separated by |."}),
     (("--json", "--ndjson", "as_json"), FLAG | {"help": "One JSON object per line."}),
     (("--lenient",), FLAG | {"help": "Skip unknown columns with a warning."}),
-    (("--retry", "retry_s"), {"metavar": "SECONDS", "type": click.FloatRange(0), "default": 600.0,
+    (("--retry", "retry_s"), {"metavar": "SECONDS", "type": Seconds(0), "default": 600.0,
                               "show_default": True, "help": "How long slurmjcd may be away."}),
 ]  # fmt: skip
 _SELECTING: Final = [option for option in SELECTING if option[0][0] not in ("-S", "-E")]

@@ -13,6 +13,7 @@ import click
 from slurmjcd.client import columns, table
 from slurmjcd.client.connection import Connection
 from slurmjcd.client.failure import MISSING, Failure
+from slurmjcd.client.selection import job_list
 from slurmjcd.client.states import exit_status, state_name, state_number
 from slurmjcd.client.times import format_span, rfc3339
 from slurmjcd.record import decode
@@ -45,6 +46,7 @@ _SIGNALS: Final = {
 @click.pass_obj
 def why(connect: Any, jobid: str) -> None:
     """Say how job JOBID (100, 100_5 or 100+1) ended, and why as far as its record tells."""
+    job_list(jobid)
     connection: Connection = connect()
     runs = [decode(record) for record in connection.records([("job", jobid)])]
     if not runs:

@@ -253,7 +253,7 @@ def test_show_prints_every_run(site: Site) -> None:
         (["jobs", "--strict"], 2, "--strict needs -j"),
         (["jobs", "-u", "nosuchuser,5"], 2, "there is no user 'nosuchuser' on this machine"),
         (["jobs", "-j", "100,999", "--strict"], 5, "job 999 isn't there"),
-        (["jobs", "-j", "abc"], 1, "slurmjc: "),
+        (["jobs", "-j", "abc"], 2, "'abc' is no job: 100, 100-109, 100_5, 100_[1-3,7] or 100+1"),
         (["show", "999"], 5, "job 999 isn't there, or isn't yours to see"),
         (["--timeout", "x", "jobs"], 2, "is not a valid float"),
     ],
