@@ -37,10 +37,19 @@ class Salvaged:
 class _Found:
     """What the old file said, as far as it could be asked."""
 
-    batches: dict[int, tuple[int, bytes]] = field(default_factory=dict)  # first number: count, frames
+    # first number: count and frames; of several batches where a number is damaged
+    batches: dict[int, list[tuple[int, bytes]]] = field(default_factory=dict)
     last: int = 0  # highest number that it is known to have given
     meta: dict[str, int] = field(default_factory=dict)
     rows: dict[str, list[tuple[object, ...]]] = field(default_factory=dict)  # of the other tables
+
+    def add(self, first: int, frames: bytes) -> None:
+        """A batch with a right checksum, unless it is there already, or was before records of it were put aside."""
+        kept = self.batches.setdefault(first, [])
+        if not any(_are_forms_of_one(frames, other) for _, other in kept):
+            records = len(protocol.frame_bounds(frames))  # the checksum vouches for these, not for the row's count
+            kept.append((records, frames))
+            self.last = max(self.last, first + records - 1)
 
 
 def salvage(damaged: Path, database: sqlite3.Connection, *, stamp: int) -> Salvaged:
@@ -61,6 +70,13 @@ def salvage(damaged: Path, database: sqlite3.Connection, *, stamp: int) -> Salva
         walrepair.repair(damaged, stamp=stamp, always=True)
     _scan_pages(damaged, found)
     return _write(found, database)
+
+
+def _are_forms_of_one(one: bytes, other: bytes) -> bool:
+    if one == other:
+        return True
+    pairs = protocol.split_frames(one), protocol.split_frames(other)
+    return len(pairs[0]) == len(pairs[1]) and all(a == b or not a or not b for a, b in zip(*pairs, strict=True))
 
 
 def _text(value: bytes) -> str | None:
@@ -84,9 +100,7 @@ def _ask_tree(old: sqlite3.Connection, found: _Found) -> None:
                 if not first or not _is_number(first):
                     continue
                 if isinstance(frames, bytes) and zlib.crc32(frames) == crc:
-                    records = len(protocol.frame_bounds(frames))  # the checksum vouches for these, not for `count`
-                    found.batches[first] = (records, frames)
-                    found.last = max(found.last, first + records - 1)
+                    found.add(first, frames)
                 elif _is_number(count):
                     found.last = max(found.last, first + count - 1)
 
@@ -115,9 +129,8 @@ def _scan_pages(damaged: Path, found: _Found) -> None:
     oldest = min(found.batches, default=shipped + 1)
     try:
         for first, count, frames in spoolscan.batches(damaged):
-            if first not in found.batches and (first > oldest or first + count - 1 > shipped):
-                found.batches[first] = (count, frames)
-                found.last = max(found.last, first + count - 1)
+            if first > oldest or first + count - 1 > shipped:
+                found.add(first, frames)
     except OSError as exc:
         log.warning("spool %s can't be read to its end: %s", damaged, exc.strerror)
 
@@ -132,8 +145,7 @@ def _write(found: _Found, database: sqlite3.Connection) -> Salvaged:
         database.execute(f"DELETE FROM {table} WHERE NOT ({spoolcheck.SOUND[table]})")  # noqa: S608 (our own words)
     saved = batches = 0
     copied: set[tuple[int, int]] = set()
-    for first in sorted(found.batches):
-        count, frames = found.batches[first]
+    for count, frames in (batch for first in sorted(found.batches) for batch in found.batches[first]):
         # numbers may overlap, damaged ones that is: what both batches have is kept, but no batch twice
         mark = (zlib.crc32(frames), hash(frames))
         holds_any = len(frames) > count * len(protocol.EMPTY_FRAME)

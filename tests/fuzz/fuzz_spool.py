@@ -33,7 +33,7 @@ _COLUMNS: Final = {
     "quarantine": ("seq", "spool", "at", "reason", "record"),
 }
 _VALUES: Final = (
-    "0", "1", "-1", "3", "9223372036854775807", "-9223372036854775808", "4294967296", "1.5", "9e999", "''",
+    "0", "1", "-1", "3", "9223372036854775807", "-9223372036854775808", "4294967296", "1.5", "1000", "''",
     "'text'", "x''", "x'ff00'", "char(10)", "CAST(x'ff' AS TEXT)", "NULL",
 )  # fmt: skip
 
@@ -67,6 +67,7 @@ class Damage:
         self.files = {suffix: bytearray(content) for suffix, content in template.files.items()}
         self.pages: set[int] = set()
         self.frames: set[int] = set()
+        self.rows: set[int] = set()  # batches that have another value somewhere, by their first number
         self.lost_count = False  # nothing can be said of what has to survive
         self.foreign = False  # records may be there that were never put in
 
@@ -147,10 +148,15 @@ class Damage:
         ends = {len(frames) - 1, len(frames) - 2}
         if self.lost_count or ends & self.frames or self.template.meta in touched:
             return []
-        return [records for records, pages in self.template.pages if not pages & touched]
+        # where pages change with a row is SQLite's affair
+        if self.rows and touched:
+            return []
+        return [
+            records for first, records, pages in self.template.pages if first not in self.rows and not pages & touched
+        ]
 
 
-def values(path: Path, rest: Bytes) -> None:
+def values(path: Path, rest: Bytes, damage: Damage) -> None:
     """A value in a row that is of another kind, or that no daemon would write."""
     table = list(_COLUMNS)[rest.take() % len(_COLUMNS)]
     column = _COLUMNS[table][rest.take() % len(_COLUMNS[table])]
@@ -163,6 +169,9 @@ def values(path: Path, rest: Bytes) -> None:
         which = database.execute(f"SELECT {name} FROM {table} LIMIT 1 OFFSET {row}").fetchone()
         if which:
             database.execute(f"UPDATE {table} SET {column} = {value} WHERE {name} = ?", which)
+            damage.lost_count |= table == "meta"
+            if table == "batch":
+                damage.rows.add(which[0])
 
 
 def put(directory: Path, data: bytes) -> Damage:
@@ -177,9 +186,8 @@ def put(directory: Path, data: bytes) -> Damage:
     for suffix, content in damage.files.items():
         path.with_name(NAME + suffix).write_bytes(content)
     for _ in range(rows):
-        values(path, steps)
+        values(path, steps, damage)
     if rows:
-        damage.lost_count = True
         for suffix in damage.files:
             file = path.with_name(NAME + suffix)
             damage.files[suffix] = bytearray(file.read_bytes() if file.exists() else b"")

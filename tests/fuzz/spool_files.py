@@ -59,13 +59,13 @@ class Template:
 
     Args:
         files: suffix of the name → bytes.
-        pages: for each batch that was not shipped, what it holds and the pages it lies on (from 1).
+        pages: for each batch that was not shipped its first number, what it holds and the pages it lies on (from 1).
         meta: the page of the table that says what is shipped.
         frames: the page in each frame of the log.
     """
 
     files: dict[str, bytes]
-    pages: list[tuple[tuple[bytes, ...], frozenset[int]]]
+    pages: list[tuple[int, tuple[bytes, ...], frozenset[int]]]
     records: frozenset[bytes]
     meta: int
     frames: list[int]
@@ -124,7 +124,7 @@ def _mapped(path: Path, files: dict[str, bytes], records: frozenset[bytes], ship
     pages = []
     for first, content in rows:
         if first > shipped:
-            pages.append((tuple(protocol.split_frames(content)), owners[content]))
+            pages.append((first, tuple(protocol.split_frames(content)), owners[content]))
     return Template(files, pages, records, meta, pages_of(files.get("-wal", b"")))
 
 
