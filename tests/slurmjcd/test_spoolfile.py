@@ -104,6 +104,20 @@ async def test_a_damaged_spool_is_set_aside_and_what_can_be_read_is_saved(
     await spool.close()
 
 
+async def test_a_text_that_is_damaged_costs_its_own_row_only(tmp_path: Path) -> None:
+    path = tmp_path / "spool.db"
+    spool = await open_spool(path)
+    for number, source in enumerate("abc", 1):
+        await spool.append([intake(number, source=source)], {})
+    await spool.close()
+    with contextlib.closing(sqlite3.connect(path)) as database, database:
+        database.execute("UPDATE source SET id = CAST(x'01ff' AS TEXT) WHERE id = 'a'")
+    spool = await open_spool(path)
+    assert spool.state.watermarks == {"b": 2, "c": 3}
+    assert records_of(await read_all(spool)) == [job(1), job(2), job(3)]
+    await spool.close()
+
+
 def leaves(path: Path) -> list[int]:
     """Offsets of the leaf pages of the table of batches, in the order of their numbers."""
     content, found = path.read_bytes(), {}
