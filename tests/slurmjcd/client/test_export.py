@@ -158,25 +158,33 @@ def test_one_that_is_stopped_leaves_nothing(site: Site, tmp_path: Path, ended_by
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_reader_that_leaves_is_no_error(site: Site) -> None:
+@pytest.fixture(scope="module")
+def big(site: Site) -> Site:
+    """The site with MANY jobs more, of the day before and of cluster big."""
     with site.redis.client() as client:
         for at in range(0, MANY, 2000):
             batch = [encode(fields(at + n, **made(end=NOW - 90_000 - n), cluster="big")) for n in range(1, 2001)]
             client.execute_command("SLURMJC.PUT", "job", "RECORDS", *batch)
+    return site
+
+
+def test_a_reader_that_leaves_is_no_error(big: Site) -> None:
     done = subprocess.run(
         ["bash", "-c", f"set -o pipefail; {program('slurmjc')} export -aS now-3days | head -n 1 >/dev/null"],
         capture_output=True, text=True, timeout=60, check=False,
-        env={**os.environ, "SLURMJC_SOCKET": str(site.daemon.query_socket)},
+        env={**os.environ, "SLURMJC_SOCKET": str(big.daemon.query_socket)},
     )  # fmt: skip
     assert done.returncode in (0, 128 + signal.SIGPIPE)
     assert [line for line in done.stderr.splitlines() if "jobs that ended" not in line] == []
 
 
 @pytest.mark.parametrize("form", ["ndjson", "csv", "xdmod", "parquet"])
-def test_memory_does_not_grow_with_the_number_of_jobs(site: Site, form: str, tmp_path: Path) -> None:
+def test_memory_does_not_grow_with_the_number_of_jobs(big: Site, form: str) -> None:
     """20,000 jobs as dictionaries are 80 MB; Parquet holds a row group, which is bounded."""
-    few = _peak_kib(site, form, "-M", "c1")
-    many = _peak_kib(site, form, "-S", "now-3days", "-M", "big")
+    few, written = _peak_kib(big, form, "-M", "c1")
+    many, more_written = _peak_kib(big, form, "-S", "now-3days", "-M", "big")
+    assert more_written > MANY
+    assert more_written > 10 * written
     assert many - few < (200_000 if form == "parquet" else 12_000)
 
 
@@ -190,13 +198,13 @@ main()
 """
 
 
-def _peak_kib(site: Site, form: str, *words: str) -> int:
+def _peak_kib(site: Site, form: str, *words: str) -> tuple[int, int]:
+    """The most memory it had, and how many bytes it wrote."""
     done = subprocess.run(
-        [sys.executable, "-c", _TELLING_ITS_PEAK, "export", "-a", "-f", form, *words], stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE, text=True, timeout=60, check=True,
-        env={**os.environ, "SLURMJC_SOCKET": str(site.daemon.query_socket)},
+        [sys.executable, "-c", _TELLING_ITS_PEAK, "export", "-a", "-f", form, *words], capture_output=True, timeout=60,
+        check=True, env={**os.environ, "SLURMJC_SOCKET": str(site.daemon.query_socket)},
     )  # fmt: skip
-    return int(done.stderr.splitlines()[-1].split()[1])
+    return int(done.stderr.splitlines()[-1].split()[1]), len(done.stdout)
 
 
 def test_parquet_is_not_poured_over_a_terminal(site: Site) -> None:

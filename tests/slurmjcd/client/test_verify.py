@@ -131,6 +131,7 @@ def test_the_window_leaves_out_what_ended_outside(site: Site, tmp_path: Path) ->
     window = ("-S", "2026-03-01T15:00:00", "-E", "2026-03-01T15:30:00")
     document = found(site, "--against", saved, *window, status=1)
     assert [hole["id"] for hole in document["missing"]] == ["20"]
+    assert document["meta"]["expired"] == 0
     assert document["hours"] == [{"hour": NOON + 3 * HOUR, "there": 3, "store": 2, "missing": 1}]
     assert found(site, "--against", saved, "-S", "2026-03-01T16:00:00", status=0)["missing"] == []
 

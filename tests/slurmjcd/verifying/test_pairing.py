@@ -50,6 +50,12 @@ def test_a_job_id_of_another_cluster_is_another_job() -> None:
     assert (found.holes, found.only_ours) == ([1], 1)
 
 
+def test_jobs_of_several_clusters_are_told_apart_in_any_order() -> None:
+    here, there = Run("c1", 5, 1, 1, 2, 0, 1), Run("c2", 1, 1, 1, 2, 0, 2)
+    found = compared([here, there], [here])
+    assert (found.holes, found.only_ours) == ([2], 0)
+
+
 @pytest.mark.parametrize(
     ("theirs", "ours", "lacking"),
     [
@@ -60,6 +66,7 @@ def test_a_job_id_of_another_cluster_is_another_job() -> None:
         ([run(1, 10, 20), run(1, 10, 30)], [run(1, 10, 20), run(1, 20, 30, first=10)], []),
         ([run(1, 10, 20), run(1, 10, 30)], [run(1, 20, 30, first=10)], [run(1, 10, 20)]),
         ([run(1, 10, 20), run(1, 10, 30)], [run(1, 10, 20)], [run(1, 10, 30)]),
+        ([run(1, 10, 20), run(1, 15, 20)], [run(1, 15, 20)], [run(1, 10, 20)]),  # the one that agrees in more
         ([run(1, 0, 20)], [run(1, 0, 25)], [run(1, 0, 20)]),  # neither ran: they have nothing in common
         ([run(1, 10, 20, shift=3600)], [run(1, 3610, 3620)], []),
         ([run(1, 10, 20)], [run(1, 3610, 3620)], [run(1, 10, 20)]),
