@@ -14,6 +14,7 @@ from slurmjcd import record
 from slurmjcd.config import RedisSection
 from slurmjcd.errors import BadRecord
 from slurmjcd.importing.item import Item, Source
+from slurmjcd.importing.lengths import may_be_long, shortened
 from slurmjcd.importing.refused import RefusedFile
 from slurmjcd.importing.target import Target, is_there
 
@@ -119,10 +120,21 @@ class Import:
             elif any(is_there(item, run) for run in known.get(fields["job_id"], ())):
                 summary.already_there += 1
             else:
-                blob = record.encode(fields)
-                batch.sent += 1
+                blob = self._record(number, item)
+                batch.sent += bool(blob)
             batch.records.append(blob)
         summary.read += len(batch.items)
+
+    def _record(self, number: int, item: Item) -> bytes:
+        """The item's record; empty when it can't be written as one."""
+        assert item.fields is not None
+        try:
+            blob = record.encode(item.fields)
+            return record.encode(shortened(item.fields)) if may_be_long(blob) else blob
+        except (ValueError, TypeError, OverflowError) as exc:  # half a character, a number of 65 bits
+            item.refused = f"can't be a record: {exc}"
+            self._refuse(number, item)
+            return b""
 
     async def _send(self, batch: _Batch) -> None:
         self._refused.flush()

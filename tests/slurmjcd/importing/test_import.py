@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -129,6 +130,52 @@ def test_refused_lines_are_named_and_kept_and_can_be_mended(site: Site, tmp_path
     (tmp_path / "mended").write_text(kept.replace("soon", "2026-03-01T12:00:00"))
     assert summary(site, "mended", "--refused", "bad2")["stored"] == 1
     assert [fields["job_id"] for fields in stored(site)] == [1, 2]
+
+
+def test_what_the_store_refuses_is_refused_and_its_neighbours_are_stored(site: Site, tmp_path: Path) -> None:
+    names = ["a", "b\0c", "d", "e" * 200_000, "f"]
+    (tmp_path / "log").write_text("".join(line(JobId=str(at), Name=name) + "\n" for at, name in enumerate(names, 1)))
+    found = summary(site, "log", "--refused", "bad")
+    assert (found["read"], found["stored"], found["refused"]) == (5, 4, 1)
+    assert [(entry["at"], entry["reason"].split(":")[0]) for entry in found["reasons"]] == [
+        ("2", "the store refuses it")
+    ]
+    assert [fields["name"] for fields in stored(site)] == ["a", "d", "e" * 16_384, "f"]
+    assert stored(site)[2]["extra"] == {"truncated": "name"}
+    assert summary(site, "log", "--refused", "bad2")["already_there"] == 4
+
+
+def test_values_that_no_record_can_hold_are_refused(site: Site, tmp_path: Path) -> None:
+    jobs = json.loads((Path(__file__).parent / "corpus/24.11/sacct.json").read_text())
+    half, huge, fine = [job for job in jobs["jobs"] if job["time"]["end"]][:3]
+    half["name"], huge["priority"] = "\ud800", {"set": True, "infinite": False, "number": 2**70}
+    (tmp_path / "x.json").write_text(json.dumps({"jobs": [half, huge, fine]}))
+    found = summary(site, "x.json", "--unknown-id", "65534")
+    assert (found["read"], found["stored"], found["refused"]) == (3, 1, 2)
+    assert all("can't be a record" in entry["reason"] for entry in found["reasons"])
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "said"),
+    [
+        (("nowhere.log",), 1, "nowhere.log: No such file or directory"),
+        ((".",), 1, ".: Is a directory"),
+        (("log", "--format", "xml"), 2, "'xml' is not one of 'auto'"),
+        (("log", "--cluster", ""), 1, "name the cluster with --cluster"),
+        (("log", "--config", "/nowhere.toml"), 1, "/nowhere.toml"),
+        (("log", "--wait", "-1"), 2, "-1"),
+        (("log", "--format", "sacct"), 1, "log has no header of sacct's"),
+        (("log", "--refused", "/nowhere/bad"), 1, "/nowhere/bad: No such file or directory"),
+    ],
+)
+def test_wrong_words_are_one_clear_error(
+    site: Site, tmp_path: Path, words: tuple[str, ...], status: int, said: str
+) -> None:
+    (tmp_path / "log").write_text(line() + "\nno job\n")
+    done = run(site, *words, env={**os.environ, "LC_ALL": "C", "COLUMNS": "40", "NO_COLOR": "1"})
+    assert done.returncode == status
+    assert said in " ".join(done.stderr.split())
+    assert "Traceback" not in done.stderr
 
 
 def test_a_dry_run_stores_nothing(site: Site, tmp_path: Path) -> None:
