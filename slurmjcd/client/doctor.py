@@ -6,6 +6,8 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -21,6 +23,10 @@ if TYPE_CHECKING:
 
 SCHEMA: Final = "slurmjc.doctor/1"
 _SIGNS: Final = {"ok": "ok", "unknown": "?", "warning": "warning", "error": "ERROR"}
+_STYLES: Final[dict[str, dict[str, Any]]] = {
+    "ok": {"fg": "green"}, "unknown": {"fg": "cyan"}, "warning": {"fg": "yellow"}, "error": {"fg": "red", "bold": True},
+}  # fmt: skip
+_WIDE: Final = 80  # columns, from which on a line may begin with 24 of them for sign and check
 
 
 @click.command("doctor")
@@ -102,10 +108,14 @@ def _daemon(config: Config) -> list[Finding]:
 
 
 def _lines(found: Finding) -> list[str]:
-    lines = [f"{_SIGNS[found.level]:<8} {found.check:<14} {plain(found.text)}"]
-    if found.fix:
-        lines.append(f"{'':<8} {'':<14} fix: {plain(found.fix)}")
-    return lines
+    """Never broken by us: a fix has to be copied in one piece. A narrow terminal gets less in front of it."""
+    sign, text, fix = f"{_SIGNS[found.level]:<8}", plain(found.text), f"fix: {plain(found.fix)}"
+    on_terminal = sys.stdout.isatty()
+    if on_terminal and "NO_COLOR" not in os.environ:
+        sign = click.style(sign, **_STYLES[found.level])
+    if on_terminal and shutil.get_terminal_size().columns < _WIDE:
+        return [f"{sign} {found.check}", f"  {text}", *([f"  {fix}"] if found.fix else [])]
+    return [f"{sign} {found.check:<14} {text}", *([f"{'':<8} {'':<14} {fix}"] if found.fix else [])]
 
 
 def _status(findings: list[Finding]) -> int:

@@ -207,11 +207,11 @@ def line_of(site: Site) -> list[list[str]]:
 
 
 PLACES = {
-    "LC_ALL=C": {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
-    "an odd zone": {"TZ": "No/Such:Zone,,99"},
-    "an odd locale": {"LC_ALL": "xx_XX.no-such", "LANG": "\udcff"},
-    "no terminal type": {"TERM": "no-such", "NO_COLOR": "1", "COLUMNS": "0"},
-}
+    "LC_ALL=C, an odd zone": {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "TZ": "No/Such:Zone,,99"},
+    "an odd locale, no terminal type": {
+        "LC_ALL": "xx_XX.no-such", "LANG": "\udcff", "TERM": "no-such", "NO_COLOR": "1", "COLUMNS": "0",
+    },
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("place", PLACES)
@@ -236,6 +236,19 @@ def test_a_stdout_that_takes_nothing_is_an_error(site: Site, redirect: str, why:
         )  # fmt: skip
         told = [line for line in done.stderr.splitlines() if not line.startswith("slurmjc: jobs that ended from")]
         assert (done.returncode, told) == (1, [f"slurmjc: {why}"]), words
+
+
+def test_doctor_on_terminals(site: Site) -> None:
+    argv = [program("slurmjc"), "doctor", "--config", str(site.daemon.conf)]
+    for columns, env in ((120, {}), (40, {"NO_COLOR": "1"})):
+        with Terminal(argv, columns=columns, lines=120, env=env) as terminal:
+            assert terminal.wait() == 1
+            text = terminal.text()
+            assert (
+                "  fix: appendonly yes in redis.conf; " if columns == 40 else f"{'':<24}fix: appendonly yes"
+            ) in text
+            assert ("red" in terminal.colours()) == (not env)
+            assert ("ERROR    persistence\n" in text) == (columns == 40)
 
 
 def test_no_input_and_no_stderr_do_no_harm(site: Site) -> None:
