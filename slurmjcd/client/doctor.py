@@ -26,6 +26,7 @@ _SIGNS: Final = {"ok": "ok", "unknown": "?", "warning": "warning", "error": "ERR
 _STYLES: Final[dict[str, dict[str, Any]]] = {
     "ok": {"fg": "green"}, "unknown": {"fg": "cyan"}, "warning": {"fg": "yellow"}, "error": {"fg": "red", "bold": True},
 }  # fmt: skip
+_WITHOUT_REDIS: Final = ("redis-down", "redis-login", "module-missing", "certificate-over", "waitaof-missing")
 _WIDE: Final = 80  # columns, from which on a line may begin with 24 of them for sign and check
 
 
@@ -66,7 +67,7 @@ def _all(config_path: Path | None) -> tuple[list[Finding], dict[str, Any]]:
         return [_of_file(path, line) for line in str(exc).splitlines()], {"config": str(path)}
     there = "right" if path.exists() else "not there, so all is at its default"
     findings = [fine("configuration", f"{path}: {there}"), *asyncio.run(_look(config)), *_daemon(config)]
-    if any(found.code == "redis-down" for found in findings):  # the daemon says it once more
+    if any(found.code in _WITHOUT_REDIS for found in findings):  # the daemon says it once more
         findings = [found for found in findings if found.code != "daemon-without-redis"]
     return findings, {"config": str(path), "redis": config.redis_address}
 

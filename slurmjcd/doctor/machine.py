@@ -10,16 +10,19 @@ from pathlib import Path
 from typing import Final
 
 from slurmjcd.checks import check_machine, slurm_uid
-from slurmjcd.config import Config
+from slurmjcd.config import Config, sentinels
 from slurmjcd.doctor import Finding, fine, problem
 from slurmjcd.errors import ConfigError
 
 _LOCAL: Final = ("127.0.0.1", "localhost", "[::1]")
+_LOCAL_NAMES: Final = ("127.0.0.1", "localhost", "::1")
 
 
 def redis_is_here(config: Config) -> bool:
-    """Whether Redis runs on this host, as far as its address tells."""
+    """Whether Redis runs on this host, as far as its address tells; where sentinels say where it is, all of them."""
     address = config.redis_address
+    if config.redis.has_sentinels:
+        return all(host in _LOCAL_NAMES for host, _ in sentinels(address)[0])
     return address.startswith("unix:") or any(f"//{host}" in address for host in _LOCAL)
 
 

@@ -182,6 +182,9 @@ def test_the_kernel_of_another_host_is_not_looked_at(tmp_path: Path) -> None:
         ("rediss://redis.example:6379", "ok"),
         ("redis://127.0.0.1:6379", "ok"),
         ("unix:/run/redis.sock", "ok"),
+        ("redis+sentinel://127.0.0.1:26379,s2.example:26379/jobs", "error"),
+        ("redis+sentinel://127.0.0.1:26379,[::1]:26380,localhost/jobs", "ok"),
+        ("rediss+sentinel://s1.example:26379/jobs", "ok"),
     ],
 )
 def test_plain_text_on_the_network_is_found(address: str, level: str) -> None:
