@@ -3,7 +3,11 @@
 
 from __future__ import annotations
 
+import http.client
+import json
+import os
 import re
+import signal
 from collections.abc import Callable, Iterator
 from typing import Final
 
@@ -12,8 +16,10 @@ from prometheus_client.metrics_core import Metric
 from slurmjcd.config import HealthSection
 from slurmjcd.metrics import Metrics
 from slurmjcd.protocol import join_frames, split_frames
-from tests.harness import ROOT, Daemon, RedisServer, wait_until
+from tests.harness import MODULE, ROOT, Daemon, RedisServer, wait_until
+from tests.harness.ports import free_ports
 from tests.monitoring.scrape import scrape, value
+from tests.slurmjcd.intake.test_document import posted
 from tests.slurmjcd.jobs import job
 from tests.slurmjcd.wire import Wire
 
@@ -136,6 +142,39 @@ async def test_each_way_that_a_record_can_go_is_counted(make_daemon: MakeDaemon,
     assert found[_name("quarantined_records")] == 1
     await wire.close()
     await asking.close()
+
+
+def _post(port: int, body: bytes) -> int:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    try:
+        connection.request("POST", "/intake/demo", body)
+        return connection.getresponse().status
+    finally:
+        connection.close()
+
+
+async def test_whoever_is_turned_away_is_counted(make_daemon: MakeDaemon, make_redis: MakeRedis) -> None:
+    port = free_ports(1)[0]
+    daemon = make_daemon(
+        redis_address=make_redis().address,
+        settings={"ingest": {"connections": 1}, "intake": {"listen": f"127.0.0.1:{port}"}},
+    )
+    first = await Wire.connect(daemon.ingest_socket)
+    second = await Wire.connect(daemon.ingest_socket, hello=False)
+    assert "LIMIT" in str(await second.reply())
+    assert value(daemon, "ingest_connections_refused_total") == 1
+    assert [_post(port, posted()), _post(port, b"{}")] == [201, 400]
+    outcomes = {"taken": 1, "ignored": 0, "refused": 1, "later": 0}
+    assert {key: value(daemon, "intake_documents_total", outcome=key) for key in outcomes} == outcomes
+    await first.close()
+    await second.close()
+
+
+def test_the_end_of_the_daemons_own_redis_is_counted(make_daemon: MakeDaemon) -> None:
+    daemon = make_daemon(settings={"embedded": {"module": str(MODULE)}})
+    assert value(daemon, "embedded_restarts_total") == 0
+    os.kill(json.loads(daemon.get("/readyz")[1])["components"]["embedded"]["pid"], signal.SIGKILL)
+    wait_until(lambda: value(daemon, "embedded_restarts_total") == 1, what="the server's end to be seen")
 
 
 async def test_redis_is_seen_where_no_shipper_is(make_daemon: MakeDaemon, make_redis: MakeRedis) -> None:

@@ -203,6 +203,9 @@ async def test_what_waits_behind_a_failed_commit_is_not_taken_either(
     held.set()
     for _ in range(3):
         assert text(await wire.reply()) == "TRYAGAIN the spool's disk: on fire"
+    metrics = ingest.committer.metrics
+    assert metrics.records_refused.labels("disk")._value.get() == 3
+    assert metrics.commit_failures._value.get() == 1
     assert await wire.put(1, job(1), job(2), job(3)) == 3
     assert await ingest.stored() == [job(1), job(2), job(3)]
     assert ingest.committer.pending_bytes == 0
