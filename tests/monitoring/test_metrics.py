@@ -11,6 +11,7 @@ import signal
 from collections.abc import Callable, Iterator
 from typing import Final
 
+from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.metrics_core import Metric
 
 from slurmjcd.config import HealthSection
@@ -74,6 +75,10 @@ def test_names_follow_the_convention() -> None:
 def test_no_label_can_name_a_user_or_a_job() -> None:
     for family in families():
         assert set(filter(None, labels(family).split(","))) <= _LABELS, family.name
+    metrics = [value for value in vars(Metrics()).values() if isinstance(value, MetricWrapperBase)]
+    assert len(metrics) > 30
+    for metric in metrics:  # with a label that has no value yet, too
+        assert set(metric._labelnames) <= _LABELS, metric
 
 
 def test_links_lead_to_headings_of_the_page() -> None:
