@@ -52,6 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--ack-seconds", type=float, default=10.0, metavar="S", help="how long acknowledgements are timed, twice"
     )
+    parser.add_argument("--no-events", action="store_true", help="the daemon with redis.events = 0")
     parser.add_argument("--aof", action="store_true", help="Redis with appendonly yes, for our PUT and for SET")
 
 
@@ -62,7 +63,8 @@ class Pipeline:
         self.rings = ring_dir(directory.parent)
         self.redis = RedisServer(directory / "redis", options=redis_options(options))
         self.redis.start()
-        self.daemon = Daemon(directory / "jc", redis_address=self.redis.address)
+        settings = {"redis": {"events": 0}} if options.no_events else None
+        self.daemon = Daemon(directory / "jc", redis_address=self.redis.address, settings=settings)
         self.daemon.start()
         self.directory = directory
         self.client = Client(self.redis.socket)

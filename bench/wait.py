@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--told", type=int, default=1000, help="the same with a client that stays")
     parser.add_argument("--others", type=int, default=400, help="connections that wait for other jobs meanwhile")
     parser.add_argument("--rate", type=int, default=100, help="other jobs that end in a second")
-    parser.set_defaults(aof=False)
+    parser.set_defaults(aof=False, no_events=False)
 
 
 class Waiter:
