@@ -56,7 +56,7 @@ def daemon(site: Clinic, name: str, **sections: dict[str, Any]) -> Iterator[Daem
     settings["spool"] = {"path": str(site.spool_dir / f"{name}.db"), **sections.get("spool", {})}
     other = Daemon(site.path / name, redis_address=site.redis.address, settings=settings)
     other.process.start()
-    wait_until(lambda: accepts(run / f"{name}-q.sock"), what="the other daemon")
+    wait_until(lambda: accepts(other.health_socket), what="the other daemon")  # the last that it opens
     conf, site.conf = site.conf, other.conf
     try:
         yield other
