@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from rich.progress import TaskID
 
 _AFTER_S: Final = 2.0
+_NARROW: Final = 60
 
 
 class Progress:
@@ -41,11 +42,21 @@ class Progress:
     def _show(self) -> None:
         # rich takes a tenth of a second to import, which only a long run has
         from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TaskProgressColumn,
+            TextColumn,
+            TimeRemainingColumn,
+        )
 
+        console = Console(stderr=True)
+        # two numbers of seven digits would be cut on a narrow one
+        how_far = TaskProgressColumn() if console.width < _NARROW else MofNCompleteColumn()
         self._bar = Progress(
-            TextColumn("{task.description}"), BarColumn(None), MofNCompleteColumn(), TimeRemainingColumn(),
-            console=Console(stderr=True), transient=True, expand=True,
+            TextColumn("{task.description}"), BarColumn(None), how_far, TimeRemainingColumn(),
+            console=console, transient=True, expand=True,
         )  # fmt: skip
         self._task = self._bar.add_task(self._what, total=self._total or None)
         self._bar.start()
