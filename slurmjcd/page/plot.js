@@ -3,9 +3,9 @@
 
 const SVG = "http://www.w3.org/2000/svg";
 const HOUR_S = 3600;
-const LEFT = 46; // room for the labels of the y axis
+const LEFT = 46; // room for the labels of the y axis, at least
 const [RIGHT, TOP, BOTTOM] = [8, 8, 20];
-const CHARACTER = 6.6; // width of a label's character, about
+const CHARACTER = 7.7; // width of a label's character, at most
 
 function element(name, attributes, ...children) {
   const made = document.createElementNS(SVG, name);
@@ -125,20 +125,23 @@ export class Plot {
     const most = Math.max(this.unit.least, ...values);
     const step = this.unit.step(most, 3);
     const top = Math.ceil(most / step - 1e-9) * step;
-    const x = (time) => LEFT + ((time - start) / HOUR_S) * (width - LEFT - RIGHT);
+    const marks = Array.from({ length: Math.round(top / step) + 1 }, (_, number) => number * step);
+    const longest = Math.max(...marks.map((value) => this.unit.text(value).length));
+    const left = Math.max(LEFT, longest * CHARACTER + 8);
+    const x = (time) => left + ((time - start) / HOUR_S) * (width - left - RIGHT);
     const y = (value) => height - BOTTOM - (value / top) * (height - TOP - BOTTOM);
-    this.timeAt = (at) => start + ((at - LEFT) / (width - LEFT - RIGHT)) * HOUR_S;
+    this.timeAt = (at) => start + ((at - left) / (width - left - RIGHT)) * HOUR_S;
     this.svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
-    this.svg.replaceChildren(...this.axes(x, y, { start, end, step, top, width }), ...this.curves(x, y));
+    this.svg.replaceChildren(...this.axes(x, y, { start, end, marks, left, width }), ...this.curves(x, y));
     this.read(x, height);
   }
 
-  axes(x, y, { start, end, step, top, width }) {
+  axes(x, y, { start, end, marks, left, width }) {
     const parts = [];
-    for (let value = 0; value <= top * 1.0001; value += step) {
+    for (const value of marks) {
       const at = Math.round(y(value)) + 0.5;
-      parts.push(element("line", { class: value ? "grid" : "axis", x1: LEFT, x2: width - RIGHT, y1: at, y2: at }));
-      parts.push(element("text", { x: LEFT - 6, y: at + 4, "text-anchor": "end" }, this.unit.text(value)));
+      parts.push(element("line", { class: value ? "grid" : "axis", x1: left, x2: width - RIGHT, y1: at, y2: at }));
+      parts.push(element("text", { x: left - 6, y: at + 4, "text-anchor": "end" }, this.unit.text(value)));
     }
     const every = 900;
     for (let time = Math.ceil((start + this.offset) / every) * every - this.offset; time <= end; time += every) {
@@ -146,7 +149,7 @@ export class Plot {
       const half = (label.length * CHARACTER) / 2;
       const at = Math.round(x(time)) + 0.5;
       parts.push(element("line", { class: "axis", x1: at, x2: at, y1: y(0), y2: y(0) + 4 }));
-      if (at - half > LEFT - half && at + half <= width) {
+      if (at >= left && at + half <= width) {
         parts.push(element("text", { x: at, y: y(0) + 16, "text-anchor": "middle" }, label));
       }
     }

@@ -107,6 +107,31 @@ def test_plots_have_axes_units_and_the_last_value(sites: dict[str, Any], visit: 
     assert len(waiting) > 200
 
 
+@pytest.mark.parametrize("width", WIDTHS.values())
+@pytest.mark.parametrize("most", [0, 0.004, 0.7, 9.99, 99.6, 150, 9_999, 98_765, 123_456, 87_654_321])
+def test_labels_fit_beside_a_plot_whatever_its_values(
+    sites: dict[str, Any], browser: Any, width: int, most: float
+) -> None:
+    context = browser.new_context(viewport={"width": width, "height": 800})
+    page = context.new_page()
+    columns = ["time", "received_s", "stored_s", "answered_s", "waiting", "oldest_s", "commit_ms", "answer_ms"]
+    rows = [[1_700_000_000 + 10 * at, *[most * at / 360] * 7] for at in range(361)]
+    document = {"step_s": 10, "columns": columns, "started": 1, "utc_offset_s": 19_800, "next": 361, "rows": rows}
+    page.route("**/api/history*", lambda route: route.fulfill(json=document))
+    page.goto(sites["healthy"].url)
+    page.locator("#plots").wait_for(state="visible")
+    labels = page.evaluate(
+        """() => [...document.querySelectorAll(".plot text")].map((label) => {
+          const [box, plot] = [label, label.ownerSVGElement].map((element) => element.getBoundingClientRect());
+          return [label.textContent, box.left - plot.left, plot.right - box.right];
+        })"""
+    )
+    context.close()
+    assert len(labels) > 30
+    assert not [label for label in labels if label[1] < 0 or label[2] < 0]
+    assert not [label for label in labels if "NaN" in label[0] or "undefined" in label[0]]
+
+
 def test_the_pointer_reads_a_plot(sites: dict[str, Any], visit: Visit) -> None:
     page = visit(sites["healthy"].url)
     figure = page.locator("figure").first
