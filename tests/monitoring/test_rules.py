@@ -9,6 +9,7 @@ import subprocess
 from pathlib import Path
 from typing import Final
 
+from tests.docs.blocks import blocks
 from tests.harness import ROOT
 
 RULES: Final = ROOT / "monitoring" / "slurmjcd.rules.yml"
@@ -203,3 +204,16 @@ def test_rules_ask_only_for_metrics_that_are_documented() -> None:
     page = (ROOT / "docs" / "metrics.md").read_text()
     for name in set(re.findall(r"\b(?:slurmjcd|process)_[a-z_]+", RULES.read_text())):
         assert f"`{name.removesuffix('_bucket')}" in page, name
+
+
+def test_prometheus_takes_the_configuration_of_the_page(tmp_path: Path) -> None:
+    (block,) = [block for block in blocks(ROOT / "docs" / "metrics.md") if block.language == "yaml"]
+    path = tmp_path / "prometheus.yml"
+    path.write_text(block.text.replace("/usr/share/slurmjcd/monitoring", str(RULES.parent)))
+    assert f"{len(CASES)} rules found" in promtool("check", "config", str(path))
+
+
+def test_packages_bring_what_the_page_names() -> None:
+    installed = (ROOT / "packaging" / "debian" / "slurmjcd.install").read_text()
+    for file in sorted(RULES.parent.iterdir()):
+        assert f"monitoring/{file.name} usr/share/slurmjcd/monitoring\n" in installed
