@@ -15,7 +15,9 @@ from slurmjcd.client.connection import Connection
 from slurmjcd.client.failure import ERROR, UNREACHABLE, Failure
 from slurmjcd.client.flags import FLAG, SELECTING, Option, add_options
 from slurmjcd.client.progress import Progress
-from slurmjcd.client.selection import Selection, say_window, select
+from slurmjcd.client.selection import Selection, select
+from slurmjcd.client.states import ENDED
+from slurmjcd.client.times import rfc3339
 
 _MODULES: Final = {"ndjson": "ndjson", "csv": "csvfile", "parquet": "parquet", "xdmod": "xdmod"}
 _SUFFIXES: Final = {
@@ -53,10 +55,22 @@ def export(connect: Any, /, **options: Any) -> None:
     if form == "parquet":
         _check_parquet(module, path)
     connection: Connection = connect()
-    say_window(selection)
+    _of_ends(selection, options["state"])
     count = _write(module, connection, selection, path)
     if path not in (None, "-"):
         click.echo(f"slurmjc: {count:,} jobs in {path}", err=True)
+
+
+def _of_ends(selection: Selection, states: str | None) -> None:
+    """Make the window one of ends, so that a job is in one of two exports that follow each other; and say it."""
+    if not selection.start and selection.end is None:
+        return
+    criteria = [(name, str(int(value) - 1) if name == "end" else value) for name, value in selection.criteria]
+    selection.criteria = criteria if states else [*criteria, ("state", ENDED)]
+    since = rfc3339(selection.start) if selection.start > 0 else "the beginning"
+    until = f"before {rfc3339(selection.end)}" if selection.end is not None else "now"
+    default = "" if selection.chosen else " (-S and -E change that)"
+    click.echo(f"slurmjc: jobs that ended from {since} to {until}{default}", err=True)
 
 
 def _format(wanted: str | None, path: str | None) -> str:

@@ -22,6 +22,9 @@ NUMBERS: Final = {
 } | {name: flag for long, (short, flag) in _FLAGS.items() for name in (long, short)}  # fmt: skip
 _FLAG_NAMES: Final = {flag: name for name, (_, flag) in _FLAGS.items()}
 FLAGS_MASK: Final = sum(_FLAG_NAMES)  # flags that are shown instead of the base state
+# for the criterion `state`: every way to end. With it the window is that of a job's end, and one that never became
+# eligible is in it.
+ENDED: Final = ",".join(str(number) for number in [*range(2, len(_STATES)), *_FLAG_NAMES])
 
 
 def is_base_state(state: int) -> bool:

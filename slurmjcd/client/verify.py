@@ -20,6 +20,7 @@ import click
 from slurmjcd.client.connection import Connection
 from slurmjcd.client.failure import DENIED, ERROR, UNREACHABLE, Failure
 from slurmjcd.client.progress import Progress
+from slurmjcd.client.states import ENDED
 
 if TYPE_CHECKING:
     from slurmjcd.config import Config
@@ -195,7 +196,8 @@ def _compare(
             window = replace(window, start=begin // _HOUR_S * _HOUR_S)
         if end and not options["endtime"]:
             window = replace(window, end=min(window.end, end + 1))
-        criteria = [("start", str(max(window.start, window.kept_since)))]
+        since = max(window.start, window.kept_since)
+        criteria = [("start", str(since)), ("end", str(window.end - 1)), ("state", ENDED)]
         with Progress("asking the store", 0) as progress:
             records = connection.records(criteria)
             pairing.add_ours(accounts.ours(records, window, only or pairing.clusters(), progress.add))

@@ -16,6 +16,8 @@ _DAY_S: Final = 86400
 _DELIMITER: Final = "\x1f"  # no name holds it
 _END: Final = RECOMMENDED.split(",").index("End")
 _FIELDS: Final = RECOMMENDED.count(",") + 1
+# with states sacct's window is that of ends: jobs that never became eligible are in it, those that ended later are not
+_ENDED: Final = "BF,CA,CD,DL,F,NF,OOM,PR,RQ,RS,RV,TO"
 _TAKEN_OUT: Final = ("SACCT_FORMAT", "SLURM_TIME_FORMAT", "SLURM_CLUSTERS")
 
 
@@ -48,9 +50,9 @@ def _ended(line: bytes, since: str, until: str) -> bool:
 
 
 def _answer(since: int, until: int, clusters: str | None) -> Iterator[bytes]:
-    """sacct's lines: of all jobs that were there in the window, also those that ended later."""
+    """sacct's lines of the jobs that ended in the window, both ends included."""
     command = ["sacct", "-a", "-X", "-D", "-P", "-n", f"--delimiter={_DELIMITER}", "-o", RECOMMENDED]
-    command += ["-S", _utc(since), "-E", _utc(until), *(["-M", clusters] if clusters else [])]
+    command += ["-S", _utc(since), "-E", _utc(until), "-s", _ENDED, *(["-M", clusters] if clusters else [])]
     env = {name: value for name, value in os.environ.items() if name not in _TAKEN_OUT} | {"TZ": "UTC"}
     with tempfile.TemporaryFile() as said:
         try:

@@ -64,6 +64,23 @@ def test_xdmod(site: Site) -> None:
     assert lines[0].endswith("|n1|n|3")
 
 
+def test_the_window_is_one_of_ends(site: Site) -> None:
+    """The next job, which was eligible before the window's end and ended at it, is in the next export."""
+    end = JOBS[4]["end"]
+    before = site.run("export", "-a", "-S", str(JOBS[2]["end"]), "-E", str(end), "-f", "csv").stdout
+    after = site.run("export", "-a", "-S", str(end), "-f", "csv").stdout
+    ids = [[row["id"] for row in csv.DictReader(io.StringIO(text))] for text in (before, after)]
+    assert ids == [["3", "4"], ["5", "6", "7", "8", "9", "10", "11", "3"]]
+
+
+def test_a_job_that_never_became_eligible_is_there(site: Site) -> None:
+    held = fields(70, end=NOW - 4 * 86_400, eligible=0, start=0, state=4, nodes=None)
+    with site.redis.client() as client:
+        client.execute_command("SLURMJC.PUT", "job", "RECORDS", encode(held))
+    done = site.run("export", "-a", "-S", "now-5days", "-E", "now-3days", "-f", "csv")
+    assert [row["id"] for row in csv.DictReader(io.StringIO(done.stdout))] == ["70"]
+
+
 def test_times_are_of_the_readers_zone(site: Site) -> None:
     done = site.run("export", "-a", "-j", "1", "-f", "csv", TZ="Asia/Kolkata")
     (row,) = csv.DictReader(io.StringIO(done.stdout))

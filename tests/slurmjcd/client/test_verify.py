@@ -120,6 +120,14 @@ def logged(each: dict[str, Any]) -> str:
     )  # fmt: skip
 
 
+def test_a_job_that_never_became_eligible_is_no_hole(site: Site, tmp_path: Path) -> None:
+    held = fields(41, eligible=0, start=0, end=NOON + HOUR, state=4, nodes=None)
+    put(site, [*JOBS, held])
+    line_of_it = "41|41|c1|ada|1000|users|100|CANCELLED|2026-03-01T11:58:20|Unknown|None|2026-03-01T13:00:00||x"
+    document = found(site, "--against", sacct(tmp_path / "saved", JOBS, line_of_it), status=0)
+    assert (document["missing"], document["meta"]["only_in_store"]) == ([], 0)
+
+
 def test_a_store_that_has_more_is_no_hole(site: Site, tmp_path: Path) -> None:
     put(site, [*JOBS, fields(900, start=NOON + 5 * HOUR, end=NOON + 5 * HOUR + 9), fields(901, cluster="c2")])
     document = found(site, "--against", sacct(tmp_path / "saved", JOBS), status=0)
