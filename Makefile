@@ -32,7 +32,7 @@ help:
 	@echo 'make fuzz     fuzz what takes bytes from outside (TARGET=rdb picks one, SECONDS=600 each)'
 	@echo 'make test-sanitizers  the tests of the C parts, with ASan, UBSan and TSan'
 	@echo 'make bench    measure everything, 15 minutes (BENCH=hook picks one)'
-	@echo 'make package  a wheel and .deb packages in build/packages (PACKAGES=deb picks one)'
+	@echo 'make package  a wheel, .deb and .rpm packages in build/packages (PACKAGES=deb picks one)'
 	@echo 'make plugin   build jobcomp_redis.so and slurm_jobcomp.so'
 	@echo 'make setup    only install and prepare what the others need'
 	@echo 'make clean    remove what was built; make distclean, the set-up as well'
@@ -183,7 +183,7 @@ bench: setup plugin
 clean:
 	rm -rf $(CMAKE_B) $(STAMPS)/cmake $(BUILD)/cmake.out $(BUILD)/compile.out dist
 
-# build/packages: a wheel and .deb packages; PACKAGES="wheel deb" picks some
+# build/packages: a wheel, .deb and .rpm packages; PACKAGES="wheel deb" picks some
 package: setup plugin
 	@scripts/install-packages scripts/packages-package.txt
 	@packaging/build $(PACKAGES)

@@ -89,6 +89,8 @@ class EmbeddedRedis:
             "maxmemory-policy": "noeviction",
             "enable-module-command": "no",
             "enable-debug-command": "no",
+            # somebody may attach a replica
+            "propagation-error-behavior": "panic-on-replicas",
             "enable-protected-configs": "no",
         }
         head = "# Written by slurmjcd at each start; what is changed here is lost. See [embedded] in slurmjcd.toml.\n"
