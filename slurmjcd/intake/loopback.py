@@ -15,6 +15,7 @@ from typing import Final
 
 _TABLES: Final = {socket.AF_INET: Path("/proc/self/net/tcp"), socket.AF_INET6: Path("/proc/self/net/tcp6")}
 _ESTABLISHED: Final = "01"
+_READS: Final = 5
 _LOCAL, _REMOTE, _STATE, _UID, _INODE = 1, 2, 3, 7, 9  # columns
 
 
@@ -28,14 +29,14 @@ def peer_uid(sock: socket.socket) -> int | None:
         return None
     try:
         theirs, ours = _in_table(sock.getpeername()), _in_table(sock.getsockname())
-        lines = table.read_text("ascii").splitlines()
+        for _ in range(_READS):
+            # the table is read in pieces, and a line may move from one to the other meanwhile: it is looked for again
+            for line in table.read_text("ascii").splitlines():
+                columns = line.split() if theirs in line else []
+                if columns and columns[_LOCAL] == theirs and columns[_REMOTE] == ours:
+                    return int(columns[_UID]) if columns[_STATE] == _ESTABLISHED and columns[_INODE] != "0" else None
     except (OSError, ValueError):
-        return None
-    for line in lines:
-        if theirs in line:
-            columns = line.split()
-            if columns[_LOCAL] == theirs and columns[_REMOTE] == ours and columns[_STATE] == _ESTABLISHED:
-                return int(columns[_UID]) if columns[_INODE] != "0" else None
+        pass
     return None
 
 
