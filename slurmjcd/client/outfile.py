@@ -4,10 +4,10 @@
 from __future__ import annotations
 
 import os
+import secrets
 import signal
 import stat
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
@@ -57,9 +57,11 @@ def _is_special(place: str) -> bool:
 def _beside(place: str) -> Iterator[BinaryIO]:
     folder, name = os.path.split(place)
     mode = _mode(place)
-    handle, beside = tempfile.mkstemp(prefix=f".{name}.", suffix=".part", dir=folder)
+    # named before it is made: there is no moment in which it is there and a signal leaves it
+    beside = os.path.join(folder, f".{name}.{secrets.token_hex(8)}.part")
     before = signal.signal(signal.SIGTERM, _leave)
     try:
+        handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         with open(handle, "wb", _BUFFER_BYTES) as file:
             yield file
             file.flush()
