@@ -107,9 +107,12 @@ def _repair_log(path: Path) -> None:
 
 
 def _wal_has_ours(path: Path) -> bool:
-    """Whether the marks of a spool are only in its write-ahead log yet (it was killed before its first checkpoint)."""
+    """Whether the marks of a spool are only in its write-ahead log yet (it was killed before its first checkpoint).
+
+    Read-only: closing it must not bring a damaged log into the database, which would drop what lies behind the damage.
+    """
     try:
-        with contextlib.closing(sqlite3.connect(f"file:{path}?mode=rw", uri=True)) as database:
+        with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
             return bool(database.execute("PRAGMA application_id").fetchone()[0] == APPLICATION_ID)
     except sqlite3.Error:
         return False
