@@ -8,8 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from slurmjcd.client.states import exit_status, state_name
 from slurmjcd.client.times import format_span, format_time
+from slurmjcd.states import exit_status, state_name
 
 Job = dict[str, Any]
 Value = Callable[[Job], Any]

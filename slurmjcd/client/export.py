@@ -16,8 +16,8 @@ from slurmjcd.client.failure import ERROR, UNREACHABLE, Failure
 from slurmjcd.client.flags import FLAG, SELECTING, Option, add_options
 from slurmjcd.client.progress import Progress
 from slurmjcd.client.selection import Selection, select
-from slurmjcd.client.states import ENDED
 from slurmjcd.client.times import rfc3339
+from slurmjcd.states import ENDED
 
 _MODULES: Final = {"ndjson": "ndjson", "csv": "csvfile", "parquet": "parquet", "xdmod": "xdmod"}
 _SUFFIXES: Final = {

@@ -20,7 +20,7 @@ import click
 from slurmjcd.client.connection import Connection
 from slurmjcd.client.failure import DENIED, ERROR, UNREACHABLE, Failure
 from slurmjcd.client.progress import Progress
-from slurmjcd.client.states import ENDED
+from slurmjcd.states import ENDED
 
 if TYPE_CHECKING:
     from slurmjcd.config import Config

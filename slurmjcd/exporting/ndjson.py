@@ -16,10 +16,10 @@ from typing import Any, BinaryIO, Final
 import msgpack
 
 from slurmjcd.client.jsonform import job_object
-from slurmjcd.client.states import FLAGS_MASK, NUMBERS, is_base_state
 from slurmjcd.errors import ProtocolError
 from slurmjcd.exporting import write_lines
 from slurmjcd.record import FIELDS, decode
+from slurmjcd.states import FLAGS_MASK, NUMBERS, is_base_state
 
 RECORD: Final = "record"
 _TIMES: Final = ("submit", "eligible", "start", "end")

@@ -16,9 +16,9 @@ import time
 from dataclasses import dataclass
 from typing import Any, Final
 
-from slurmjcd.client.states import NUMBERS
 from slurmjcd.errors import ProtocolError
 from slurmjcd.record import encode
+from slurmjcd.states import NUMBERS
 
 _UINT_MAX: Final = 2**32 - 1
 _NO_VAL: Final = 0xFFFFFFFE

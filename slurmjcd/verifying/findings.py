@@ -9,12 +9,12 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from slurmjcd.client.columns import job_id
-from slurmjcd.client.states import state_name
 from slurmjcd.client.table import plain
 from slurmjcd.client.times import rfc3339
 from slurmjcd.importing.item import Item
 from slurmjcd.importing.run import Summary
 from slurmjcd.record import FIELDS
+from slurmjcd.states import state_name
 from slurmjcd.verifying.accounts import Reading, Window
 from slurmjcd.verifying.pairing import Findings
 
