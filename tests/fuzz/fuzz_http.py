@@ -82,7 +82,7 @@ def check(stream: bytes, out: bytes) -> None:
     if re.match(rb"(?i)(GET|HEAD)[ ]/api/(token|jobs|report)[ ?]", stream.lstrip()) and TOKEN.encode() not in stream:
         assert status != 200, "a page that is behind the token"
     if status == 200:
-        hosts = re.findall(rb"(?im)^host[ \t]*:[ \t]*([^\r\n]*?)[ \t]*\r?$", stream.split(b"\r\n\r\n")[0])
+        hosts = re.findall(rb"(?im)^host[ \t]*:[ \t]*([^\r\n]*?)[ \t]*\r?$", re.split(rb"\r?\n\r?\n", stream)[0])
         assert all(LOCAL.fullmatch(host) for host in hosts), hosts
 
 
