@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 
 APPLICATION_ID: Final = 0x534A4344  # "SJCD"
 FORMAT_VERSION: Final = 1
+_FORMAT_MAX: Final = 1000  # no release will have a higher one: it is damage
 _SQLITE_MAGIC: Final = b"SQLite format 3\0"
 _WRITE_VERSION: Final = 2  # at most, in bytes 18 and 19 of a database
 _CHECK_MAX_BYTES: Final = 1024**3  # a larger file is checked where it is read, not at start
@@ -93,7 +94,12 @@ def _refuse_foreign(path: Path) -> None:
     version = int.from_bytes(head[60:64], "big")
     if owner != APPLICATION_ID and not _wal_has_ours(path):
         raise SpoolError(f"spool {path} is a database of another program: {advice}")
-    if version > FORMAT_VERSION and owner == APPLICATION_ID:
+    if owner == APPLICATION_ID:
+        _refuse_newer(path, version)
+
+
+def _refuse_newer(path: Path, version: int) -> None:
+    if FORMAT_VERSION < version <= _FORMAT_MAX:
         raise SpoolError(
             f"spool {path} has format {version}, this slurmjcd knows {FORMAT_VERSION}: install the newer slurmjcd"
         )
@@ -129,6 +135,13 @@ def _damage(path: Path) -> str | None:
                 result = database.execute("PRAGMA quick_check(1)").fetchone()[0]
                 if result != "ok":
                     return str(result).splitlines()[0]
+            # once more, for the log may have another header than the file
+            owner, version = (
+                database.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")
+            )
+            _refuse_newer(path, version)
+            if (owner, version) != (APPLICATION_ID, FORMAT_VERSION):
+                return "its marks are not those of a spool"
             missing = set(_META) - {key for (key,) in database.execute("SELECT key FROM meta")}
             if missing:
                 return f"{min(missing)} is missing in its table meta"
