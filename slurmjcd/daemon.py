@@ -20,12 +20,13 @@ from slurmjcd.committer import Committer
 from slurmjcd.config import Config
 from slurmjcd.embedded import EmbeddedRedis
 from slurmjcd.errors import ConfigError, SlurmjcdError, SpoolError, StoreError
-from slurmjcd.health import HealthServer, tcp_socket
+from slurmjcd.health import HealthServer
 from slurmjcd.ingest import IngestServer
 from slurmjcd.intake.server import IntakeServer, read_token
 from slurmjcd.jobpages import JobPages, page_token
 from slurmjcd.listener import Listener, descriptors
 from slurmjcd.lookups import Lookups
+from slurmjcd.loopbackhttp import tcp_socket
 from slurmjcd.metrics import Metrics
 from slurmjcd.observer import Observer
 from slurmjcd.protocol import Limits
@@ -221,7 +222,7 @@ class Daemon:
             own = OwnSocket(Path(listen.removeprefix("unix:")), 0o666)
             self._own_sockets.append(own)
             return own.socket
-        return tcp_socket(listen)
+        return tcp_socket(listen, "health.listen")
 
     async def _serve(self, name: str, factory: Callable[[], asyncio.Protocol], sock: socket.socket) -> None:
         loop = asyncio.get_running_loop()

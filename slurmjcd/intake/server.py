@@ -24,10 +24,10 @@ from slurmjcd.backoff import Quiet
 from slurmjcd.checks import read_secret
 from slurmjcd.committer import Committer
 from slurmjcd.errors import ConfigError, ProtocolError
-from slurmjcd.health import QuietBadRequests
 from slurmjcd.intake.document import Document, read
-from slurmjcd.intake.loopback import peer_uid
-from slurmjcd.listener import Listener
+from slurmjcd.intake.tcppeer import peer_uid
+from slurmjcd.lookups import Lookups
+from slurmjcd.loopbackhttp import LoopbackHttp
 
 log = logging.getLogger(__name__)
 
@@ -36,10 +36,8 @@ _PATH: Final = re.compile(r"/intake/([A-Za-z0-9_.-]{1,64})(?:/([A-Za-z0-9_.~-]{1
 _TOKEN: Final = re.compile(r"[A-Za-z0-9_.~-]{1,256}", re.ASCII)
 _CONNECTIONS: Final = 16
 _LIFE_S: Final = 60.0  # of a connection: one job, one answer
+_LOOKUP_S: Final = 5.0  # until the kernel has told whose socket it is
 _BODY_S: Final = 10.0  # until a body must have come whole
-_LINE_MAX: Final = 4096
-_HEADERS_MAX: Final = 32
-_BUSY: Final = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -67,38 +65,23 @@ class IntakeServer:
         self._body_bytes = body_bytes
         self._quiet = Quiet()
         self._stopping = False
-        self._runner: web.ServerRunner | None = None
-        self._listener: Listener | None = None
+        self._lookups = Lookups(threads=_CONNECTIONS, timeout_s=_LOOKUP_S)
+        self._http = LoopbackHttp("intake", self._answer, connections=_CONNECTIONS, life_s=_LIFE_S)
 
     async def start(self, sock: socket.socket) -> None:
-        logger = logging.Logger(f"{__name__}.http")  # of its own, so that its filter goes with it
-        logger.parent = log
-        logger.addFilter(QuietBadRequests("intake"))
-        server = web.Server(
-            self._answer, logger=logger, access_log=None, lingering_time=0,
-            max_line_size=_LINE_MAX, max_field_size=_LINE_MAX, max_headers=_HEADERS_MAX,
-        )  # fmt: skip
-        self._runner = web.ServerRunner(server, handle_signals=False, shutdown_timeout=1)
-        await self._runner.setup()
-
-        def admit(_peer: object, opening: int) -> bytes | None:
-            return None if len(server.connections) + opening < _CONNECTIONS else _BUSY
-
-        self._listener = Listener("intake", sock, server, admit=admit, life_s=_LIFE_S)
+        await self._http.start(sock)
 
     def stop(self) -> None:
         """Take nothing new; what waits for its commit is still answered."""
         self._stopping = True
-        if self._listener is not None:
-            self._listener.close()
+        self._http.stop()
 
     async def close(self) -> None:
         self.stop()
-        if self._runner is not None:
-            await self._runner.cleanup()
+        await self._http.close()
 
     async def _answer(self, request: web.BaseRequest) -> web.Response:
-        """The answer to any request, as the connection's last."""
+        """The answer to any request."""
         outcomes = self._committer.metrics.intake_documents
         try:
             document = await self._take(request)
@@ -109,11 +92,10 @@ class IntakeServer:
             outcomes.labels("taken" if document.record else "ignored").inc()
             result = {"result": "created" if document.record else "noop", "_id": str(document.job_id)}
             response = web.json_response(result, status=201)
-        response.force_close()
         return response
 
     async def _take(self, request: web.BaseRequest) -> Document:
-        cluster = self._authorized(request)
+        cluster = await self._authorized(request)
         body = await self._body(request)
         try:
             document = read(body, cluster)
@@ -124,15 +106,14 @@ class IntakeServer:
             await self._commit(document.record)
         return document
 
-    def _authorized(self, request: web.BaseRequest) -> str:
+    async def _authorized(self, request: web.BaseRequest) -> str:
         """The cluster's name.
 
         Raises:
             Refused: the address is none of ours, or whoever asks may not post.
         """
         found = _PATH.fullmatch(request.path)
-        sock = request.transport.get_extra_info("socket") if request.transport else None
-        uid = peer_uid(sock) if sock is not None else None
+        uid = await self._peer_uid(request)
         if uid not in self._allowed_uids:
             self._warn(f"uid {uid}", "refused a document of uid %s", "unknown" if uid is None else uid)
             raise Refused(403, "only root and SlurmUser of this host may post jobs")
@@ -144,6 +125,17 @@ class IntakeServer:
             self._warn("token", "refused a document with a wrong token")
             raise Refused(403, "the token in the address is wrong: JobCompLoc must end with /intake/<cluster>/<token>")
         return found[1]
+
+    async def _peer_uid(self, request: web.BaseRequest) -> int | None:
+        """Whose socket is at the other end; not on the loop, for the table has a line for every socket of the host."""
+        transport = request.transport
+        if transport is None:
+            return None
+        ours, theirs = transport.get_extra_info("sockname"), transport.get_extra_info("peername")
+        try:
+            return await self._lookups.run(peer_uid, ours, theirs)
+        except TimeoutError as exc:
+            raise Refused(503, "the kernel did not tell in time whose socket this is") from exc
 
     async def _body(self, request: web.BaseRequest) -> bytes:
         if request.content_length is None or request.content_length > self._body_bytes:

@@ -40,7 +40,7 @@ def _server() -> web.Server[web.BaseRequest]:
         jobs = JobPages(daemon)
         jobs.set_token(TOKEN)
         pages = StatusPage(daemon.observer, lambda: True).pages | jobs.pages
-        runner = HealthServer(Metrics(), readiness, lambda: None, pages).runner()
+        runner = HealthServer(Metrics(), readiness, lambda: None, pages).http.runner()
         await runner.setup()
         assert runner.server is not None
         return runner.server

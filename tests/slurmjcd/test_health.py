@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from slurmjcd.errors import ConfigError
-from slurmjcd.health import HealthServer, tcp_socket
+from slurmjcd.health import HealthServer
+from slurmjcd.loopbackhttp import tcp_socket
 from slurmjcd.metrics import Metrics
 
 STATE: dict[str, Any] = {"ready": True, "status": "ok", "components": {}}
@@ -20,7 +21,7 @@ async def port() -> AsyncIterator[int]:
     async def readiness() -> dict[str, Any]:
         return STATE
 
-    sock = tcp_socket("127.0.0.1:0")
+    sock = tcp_socket("127.0.0.1:0", "health.listen")
     server = HealthServer(Metrics(), readiness, lambda: None)
     await server.start(sock)
     yield sock.getsockname()[1]
@@ -124,7 +125,7 @@ async def test_what_a_client_expects_is_never_mind(port: int, caplog: pytest.Log
 
 
 def test_a_port_that_is_taken_is_told() -> None:
-    holder = tcp_socket("127.0.0.1:0")
+    holder = tcp_socket("127.0.0.1:0", "health.listen")
     with pytest.raises(ConfigError, match=r"health\.listen: .* can't be bound: Address already in use"):
-        tcp_socket(f"127.0.0.1:{holder.getsockname()[1]}")
+        tcp_socket(f"127.0.0.1:{holder.getsockname()[1]}", "health.listen")
     holder.close()

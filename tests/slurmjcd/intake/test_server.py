@@ -17,8 +17,8 @@ import pytest
 from slurmjcd import protocol
 from slurmjcd.committer import Committer
 from slurmjcd.errors import ConfigError
-from slurmjcd.health import tcp_socket
 from slurmjcd.intake.server import SOURCE, IntakeServer, read_token
+from slurmjcd.loopbackhttp import tcp_socket
 from slurmjcd.metrics import Metrics
 from slurmjcd.record import decode
 from slurmjcd.spool import Spool
