@@ -13,11 +13,11 @@ import re
 from collections.abc import Iterator
 from typing import Any, Final
 
-from slurmjcd import record
 from slurmjcd.errors import ProtocolError
+from slurmjcd.importing import lines
 from slurmjcd.importing.inputfile import InputFile
 from slurmjcd.importing.item import Item, NoRecord
-from slurmjcd.intake.document import read
+from slurmjcd.intake.document import fields_of
 
 _LINE: Final = re.compile(rb'(?:#[^\n]*\n|\s)*\{[^\n]*"jobid"[^\n]*\}\s*?(?:\n|$)')
 
@@ -40,20 +40,10 @@ class Elasticsearch:
         self.identity = hashlib.sha256("\0".join([self.kind, file.digest, cluster]).encode()).hexdigest()
 
     def items(self, after: int) -> Iterator[Item]:
-        seen = 0
-        with self._file.open() as lines:
-            for number, line in enumerate(lines, 1):
-                if line.isspace() or line.startswith(b"#"):
-                    continue
-                seen += 1
-                if seen <= after:
-                    continue
-                item = Item(str(number), line.decode("utf-8", "surrogateescape").rstrip("\n"))
-                try:
-                    item.fields = self.parse(item.raw)
-                except NoRecord as exc:
-                    item.refused = str(exc)
-                yield item
+        return lines.items(lines.texts(self._file), after, self._parse)
+
+    def _parse(self, item: Item) -> None:
+        item.fields = self.parse(item.raw)
 
     def parse(self, text: str) -> dict[str, Any] | None:
         """The record's fields, None for a job that has only begun.
@@ -69,7 +59,6 @@ class Elasticsearch:
         named = job.get("cluster") if isinstance(job, dict) else None
         cluster = named if isinstance(named, str) and named else self._cluster
         try:
-            blob = read(json.dumps(job).encode(), cluster).record
+            return fields_of(job, cluster)[1]
         except ProtocolError as exc:
             raise NoRecord(str(exc)) from exc
-        return None if blob is None else record.decode(blob)

@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterator
 from typing import Any, Final
 
-from slurmjcd.importing import values
+from slurmjcd.importing import lines, values
 from slurmjcd.importing.inputfile import InputFile
 from slurmjcd.importing.item import Item, NoRecord
 from slurmjcd.importing.localtimes import LocalTimes
@@ -62,20 +62,15 @@ class Filetxt:
         self.identity = hashlib.sha256("\0".join([self.kind, file.digest, zone, cluster]).encode()).hexdigest()
 
     def items(self, after: int) -> Iterator[Item]:
-        for number, (place, raw) in enumerate(self._pieces(), 1):
-            if number <= after:
-                continue
-            item = Item(place, raw)
-            try:
-                item.fields, item.shift_s = self.parse(raw)
-            except NoRecord as exc:
-                item.refused = str(exc)
-            yield item
+        return lines.items(self._pieces(), after, self._parse)
 
-    def _pieces(self) -> Iterator[tuple[str, str]]:
+    def _parse(self, item: Item) -> None:
+        item.fields, item.shift_s = self.parse(item.raw)
+
+    def _pieces(self) -> Iterator[lines.Piece]:
         """Line number and text of each job; lines without one are left out."""
-        with self._file.open() as lines:
-            for number, line in enumerate(lines, 1):
+        with self._file.open() as file:
+            for number, line in enumerate(file, 1):
                 rest = line.rstrip(b"\n")
                 if not rest or rest.isspace() or rest.startswith(b"#"):
                     continue

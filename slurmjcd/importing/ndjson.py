@@ -12,6 +12,7 @@ from typing import Any, Final
 from slurmjcd import record
 from slurmjcd.errors import ProtocolError
 from slurmjcd.exporting.ndjson import fields_of
+from slurmjcd.importing import lines
 from slurmjcd.importing.inputfile import InputFile
 from slurmjcd.importing.item import Item, NoRecord
 
@@ -35,21 +36,10 @@ class Ndjson:
         self.identity = hashlib.sha256("\0".join([self.kind, file.digest]).encode()).hexdigest()
 
     def items(self, after: int) -> Iterator[Item]:
-        seen = 0
-        with self._file.open() as lines:
-            for number, line in enumerate(lines, 1):
-                raw = line.decode("utf-8", "surrogateescape").rstrip("\r\n")
-                if not raw or raw.startswith("#"):
-                    continue
-                seen += 1
-                if seen <= after:
-                    continue
-                item = Item(str(number), raw)
-                try:
-                    item.fields = _fields(raw)
-                except NoRecord as exc:
-                    item.refused = str(exc)
-                yield item
+        return lines.items(lines.texts(self._file), after, self._parse)
+
+    def _parse(self, item: Item) -> None:
+        item.fields = _fields(item.raw)
 
 
 def _fields(line: str) -> dict[str, Any]:

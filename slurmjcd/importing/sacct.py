@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterator
 from typing import Any, Final
 
-from slurmjcd.importing import values
+from slurmjcd.importing import lines, values
 from slurmjcd.importing.inputfile import InputFile
 from slurmjcd.importing.item import Item, NoRecord, WrongFormat
 from slurmjcd.importing.localtimes import LocalTimes
@@ -103,21 +103,11 @@ class Sacct:
         self.identity = hashlib.sha256("\0".join([self.kind, file.digest, zone, cluster]).encode()).hexdigest()
 
     def items(self, after: int) -> Iterator[Item]:
-        seen = 0
-        with self._file.open() as lines:
-            for number, line in enumerate(lines, 1):
-                raw = line.decode("utf-8", "surrogateescape").rstrip("\r\n")
-                if not raw or raw.startswith("#") or raw == self.heading:
-                    continue
-                seen += 1
-                if seen <= after:
-                    continue
-                item = Item(str(number), raw)
-                try:
-                    item.fields, item.shift_s, item.knows_submit = self.parse(raw)
-                except NoRecord as exc:
-                    item.refused = str(exc)
-                yield item
+        rows = (piece for piece in lines.texts(self._file) if piece[1] != self.heading)
+        return lines.items(rows, after, self._parse)
+
+    def _parse(self, item: Item) -> None:
+        item.fields, item.shift_s, item.knows_submit = self.parse(item.raw)
 
     def parse(self, text: str) -> tuple[dict[str, Any] | None, int, bool]:
         """The record's fields (None for a step and a job that has not ended), its shift, whether its submit is known.

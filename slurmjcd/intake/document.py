@@ -62,7 +62,22 @@ def read(body: bytes, cluster: str) -> Document:
     Raises:
         ProtocolError: it is no job, or one of another cluster; the text says what is wrong with which field.
     """
-    job = _Job(_object(body))
+    job_id, fields = fields_of(_parsed(body), cluster)
+    return Document(job_id, encode(fields) if fields is not None else None)
+
+
+def fields_of(document: object, cluster: str) -> tuple[int, dict[str, Any] | None]:
+    """The job's id and, unless it has only begun, its record's fields as record.encode takes them.
+
+    Args:
+        document: what the JSON says.
+
+    Raises:
+        ProtocolError: as `read` has it.
+    """
+    if not isinstance(document, dict):
+        raise ProtocolError("JSON, but no object with a job's fields")
+    job = _Job(document)
     job_id = job.number("jobid")
     if not job_id:
         raise ProtocolError("field 'jobid': a job's id was expected, there is none")
@@ -73,19 +88,16 @@ def read(body: bytes, cluster: str) -> Document:
             "let JobCompLoc end with /intake/ and the job's cluster"
         )
     if "@end" not in job.values and "exit_code" not in job.values:
-        return Document(job_id, None)  # JobCompParams=job_start: the job will come again
-    return Document(job_id, encode(_fields(job, job_id, cluster)))
+        return job_id, None  # JobCompParams=job_start: the job will come again
+    return job_id, _fields(job, job_id, cluster)
 
 
-def _object(body: bytes) -> dict[str, Any]:
+def _parsed(body: bytes) -> object:
     try:
         # names of jobs and files need not be UTF-8, and Slurm writes them as they are
-        value = json.loads(body.decode("utf-8", "surrogateescape"), strict=False, parse_constant=_no_constant)
+        return json.loads(body.decode("utf-8", "surrogateescape"), strict=False, parse_constant=_no_constant)
     except (ValueError, RecursionError) as exc:
         raise ProtocolError(f"the body is no JSON: {str(exc)[:200] or type(exc).__name__}") from None
-    if not isinstance(value, dict):
-        raise ProtocolError("the body is JSON, but no object with a job's fields")
-    return value
 
 
 def _no_constant(name: str) -> float:

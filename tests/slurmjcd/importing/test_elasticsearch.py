@@ -50,6 +50,6 @@ def test_jobs_that_have_only_begun_are_left_out_and_damaged_ones_refused(tmp_pat
     found = items(tmp_path, json.dumps(begun), '{"jobid": 1', "[]", json.dumps(JOB | {"state": "DONE"}))
     assert (found[0].fields, found[0].refused) == (None, "")
     assert [item.refused.split(":")[0] for item in found[1:]] == [
-        "no JSON", "the body is JSON, but no object with a job's fields", "field 'state'",
+        "no JSON", "JSON, but no object with a job's fields", "field 'state'",
     ]  # fmt: skip
     assert [item.place for item in found] == ["1", "2", "3", "4"]
