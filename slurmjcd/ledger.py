@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from slurmjcd import spoolcheck
 from slurmjcd.errors import SpoolError
 
 RETRY_SOURCE: Final = "quarantine-"  # begins the names of sources that bring quarantined records again
@@ -71,6 +72,7 @@ def opened(path: Path, *, write: bool = False) -> Iterator[sqlite3.Connection]:
     try:
         uri = f"{path.absolute().as_uri()}?mode={'rw' if write else 'ro'}"
         with contextlib.closing(sqlite3.connect(uri, uri=True, isolation_level=None, timeout=10)) as database:
+            database.text_factory = spoolcheck.text
             yield database
     except sqlite3.Error as exc:
         raise SpoolError(f"spool {path} can't be read: {exc}") from exc

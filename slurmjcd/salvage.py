@@ -61,7 +61,7 @@ def salvage(damaged: Path, database: sqlite3.Connection, *, stamp: int) -> Salva
     found = _Found()
     with contextlib.closing(sqlite3.connect(damaged, isolation_level=None)) as old:
         with contextlib.suppress(*_UNREADABLE):
-            old.text_factory = _text
+            old.text_factory = spoolcheck.text
             old.execute("PRAGMA writable_schema = ON")  # only so is a file read that has lost its end
         _ask_tree(old, found)
         _ask_tables(old, found)
@@ -77,14 +77,6 @@ def _are_forms_of_one(one: bytes, other: bytes) -> bool:
         return True
     pairs = protocol.split_frames(one), protocol.split_frames(other)
     return len(pairs[0]) == len(pairs[1]) and all(a == b or not a or not b for a, b in zip(*pairs, strict=True))
-
-
-def _text(value: bytes) -> str | None:
-    """None is what no sound row has: one damaged text must not end the reading of a table."""
-    try:
-        return value.decode()
-    except UnicodeDecodeError:
-        return None
 
 
 def _is_number(value: object) -> TypeGuard[int]:

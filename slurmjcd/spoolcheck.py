@@ -38,6 +38,11 @@ SOUND: Final = {
 """For each table the condition that its sound rows meet; it is never null."""
 
 
+def text(value: bytes) -> str:
+    """A connection's text_factory: one text that was damaged must not end the reading of a table."""
+    return value.decode("utf-8", "backslashreplace")
+
+
 def unsound(database: sqlite3.Connection) -> str | None:
     """What is wrong in one of the tables, None if nothing is.
 

@@ -160,6 +160,7 @@ def _connect(path: Path, *, new: bool) -> sqlite3.Connection:
     if new:
         _make(path)
     database = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10)
+    database.text_factory = spoolcheck.text
     database.execute("PRAGMA journal_mode = WAL")
     database.execute("PRAGMA synchronous = FULL")
     database.execute("PRAGMA wal_autocheckpoint = 2000")
