@@ -12,7 +12,7 @@ import uuid
 from pathlib import Path
 from typing import Final
 
-from slurmjcd import spoolcheck, walrepair
+from slurmjcd import spoolcheck, spoolscan, walrepair
 from slurmjcd.errors import SpoolError
 from slurmjcd.salvage import Salvaged, salvage
 from slurmjcd.spoolscan import PAGE_BYTES
@@ -67,11 +67,14 @@ def open_file(path: Path) -> tuple[sqlite3.Connection, Salvaged | None]:
     new = not path.exists() or path.stat().st_size == 0
     if path.exists() and new:
         log.warning("spool %s is empty: a new one is started in it", path)
+    repaired = False
     if not new:
         _refuse_foreign(path)
-        _repair_log(path)
+        repaired = _repair_log(path)
     try:
         damage = None if new else _damage(path)
+        if repaired and damage is None and _hides_batches(path):
+            damage = "the damaged part of its log led to batches that nothing leads to now"
         if damage is not None:
             return _replace_damaged(path, damage)
         return _connect(path, new=new), None
@@ -105,9 +108,10 @@ def _refuse_newer(path: Path, version: int) -> None:
         )
 
 
-def _repair_log(path: Path) -> None:
+def _repair_log(path: Path) -> bool:
+    """Whether the log had damaged frames, whose pages may be as they were before now."""
     try:
-        walrepair.repair(path, stamp=int(time.time()))
+        return walrepair.repair(path, stamp=int(time.time())) > 0
     except OSError as exc:
         raise SpoolError(f"spool {path}: its write-ahead log can't be repaired: {exc.strerror}") from exc
 
@@ -154,6 +158,14 @@ def _damage(path: Path) -> str | None:
         return repr(str(exc))[1:-1]
     except UnicodeDecodeError:  # of a name in the schema, which SQLite's own error quotes
         return "its schema has text that is no UTF-8"
+
+
+def _hides_batches(path: Path) -> bool:
+    """Whether batches that are not shipped are on pages of the file, and not in its table."""
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as database:
+        known = {first for (first,) in database.execute("SELECT first FROM batch")}
+        (shipped,) = database.execute("SELECT value FROM meta WHERE key = 'shipped'").fetchone()
+    return any(first not in known and first + count - 1 > shipped for first, count, _ in spoolscan.batches(path))
 
 
 def _connect(path: Path, *, new: bool) -> sqlite3.Connection:
