@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
@@ -16,6 +16,9 @@ _PORT = re.compile(r"[0-9]{1,5}")
 _PORT_MAX = 65535
 SENTINEL_PORT = 26379
 _SENTINEL = ("redis+sentinel://", "rediss+sentinel://")
+REDIS_PORT = 6379
+_CLUSTER = ("redis+cluster://", "rediss+cluster://")
+_HASH_TAG = re.compile(r"[^{]*\{[^}]+\}.*")
 
 
 def _socket_path(path: Path) -> Path:
@@ -53,15 +56,41 @@ def sentinels(address: str) -> tuple[list[tuple[str, int]], str]:
     """
     form = "address must be redis+sentinel://host:port,host:port/name, name being what the sentinels call the master"
     try:
-        url = urlsplit(address)
-        each = [urlsplit(f"//{place}") for place in url.netloc.split(",")]
-        places = [(one.hostname or "", SENTINEL_PORT if one.port is None else one.port) for one in each]
+        url, places = _places(address, SENTINEL_PORT)
     except ValueError as exc:
         raise ValueError(f"{form}: {exc}") from None
     name = url.path.removeprefix("/")
     if not all(host and port for host, port in places) or not name or "/" in name or url.query or url.fragment:
         raise ValueError(form)
     return places, name
+
+
+def cluster_nodes(address: str) -> list[tuple[str, int]]:
+    """Hosts and ports of the nodes in redis+cluster://host:port,host:port.
+
+    Raises:
+        ValueError: it is no such address.
+    """
+    form = "address must be redis+cluster://host:port,host:port and nothing more: some nodes of the cluster"
+    try:
+        url, places = _places(address, REDIS_PORT)
+    except ValueError as exc:
+        raise ValueError(f"{form}: {exc}") from None
+    if not all(host and port for host, port in places) or url.path not in ("", "/") or url.query or url.fragment:
+        raise ValueError(form)
+    return places
+
+
+def _places(address: str, port: int) -> tuple[SplitResult, list[tuple[str, int]]]:
+    """An address, and its hosts and ports; `port` where none is said."""
+    url = urlsplit(address)
+    each = [urlsplit(f"//{place}") for place in url.netloc.split(",")]
+    return url, [(one.hostname or "", port if one.port is None else one.port) for one in each]
+
+
+def has_hash_tag(prefix: str) -> bool:
+    """Whether a cluster keeps all keys with this prefix in one slot."""
+    return _HASH_TAG.fullmatch(prefix) is not None
 
 
 def _check_loopback(listen: str, alternative: str = "") -> None:
@@ -164,7 +193,15 @@ class RedisSection(Section):
     """Where jobs live. Without an address the daemon runs its own Redis, see [embedded]."""
 
     address: str = Field(
-        "", description="unix:/path, redis://host:port, rediss://host:port (TLS), redis+sentinel://host,host,host/name"
+        "",
+        description="unix:/path, redis://host:port, rediss://host:port (TLS), redis+sentinel://host,host,host/name, "
+        "redis+cluster://host:port,host:port",
+    )
+    shards: int = Field(
+        1,
+        ge=1,
+        le=256,
+        description="parts of the store on a cluster, jobs being spread by id; `slurmjc reshard` changes it",
     )
     sentinel_user: str = Field("", description="ACL user of the sentinels")
     sentinel_password_file: OptionalPath = Field(None, description="file (mode 0600) with its password")
@@ -200,19 +237,44 @@ class RedisSection(Section):
 
     @model_validator(mode="after")
     def _address_is_known(self) -> RedisSection:
-        if self.address and not self.address.startswith(("unix:/", "redis://", "rediss://", *_SENTINEL)):
-            raise ValueError("address must be unix:/path, redis://host:port, rediss://host:port or redis+sentinel://")
+        if self.address and not self.address.startswith(("unix:/", "redis://", "rediss://", *_SENTINEL, *_CLUSTER)):
+            raise ValueError(
+                "address must be unix:/path, redis://host:port, rediss://host:port, redis+sentinel:// or "
+                "redis+cluster://"
+            )
         if "@" in self.address:
             raise ValueError("address must not hold a password: use user and password_file")
         if self.address.startswith("unix:"):
             _socket_path(Path(self.address.removeprefix("unix:")))
         elif self.has_sentinels:
             sentinels(self.address)
+        elif self.has_cluster:
+            cluster_nodes(self.address)
         elif self.address:
             _check_url(self.address)
         if self.read_from == "replica" and not self.has_sentinels:
             raise ValueError("read_from = 'replica' needs sentinels in address: they know where replicas are")
         return self
+
+    @model_validator(mode="after")
+    def _prefix_fits_shards(self) -> RedisSection:
+        tagged = has_hash_tag(self.prefix)
+        if self.shards > 1 and ("{" in self.prefix or "}" in self.prefix):
+            raise ValueError(
+                f"prefix '{self.prefix}' must have no braces with shards = {self.shards}: each shard gets a hash tag "
+                "of its own"
+            )
+        if self.shards == 1 and self.has_cluster and not tagged:
+            raise ValueError(
+                f"prefix '{self.prefix}' needs a hash tag on a cluster: prefix = '{{{self.prefix}}}' keeps all jobs on "
+                "one server, shards = 3 or more spreads them"
+            )
+        return self
+
+    @property
+    def has_cluster(self) -> bool:
+        """Whether the address is one of a cluster's nodes, who say which of them has what."""
+        return self.address.startswith(_CLUSTER)
 
     @property
     def has_sentinels(self) -> bool:

@@ -19,7 +19,9 @@ from slurmjcd.access import View
 from slurmjcd.backoff import Backoff, Quiet
 from slurmjcd.errors import Refused, StoreError, Unavailable
 from slurmjcd.jobwords import JobWords, Shown
-from slurmjcd.store import Store, StoreInfo, StoreLink
+from slurmjcd.store import Store
+from slurmjcd.storeinfo import StoreInfo
+from slurmjcd.storelink import StoreLink
 
 log = logging.getLogger(__name__)
 

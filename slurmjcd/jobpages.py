@@ -31,7 +31,7 @@ from slurmjcd.client.selection import Selection, select
 from slurmjcd.errors import ConfigError, ProtocolError, Refused, StoreError
 from slurmjcd.lookups import Lookups
 from slurmjcd.record import decode
-from slurmjcd.store import StoreLink, parse_reply
+from slurmjcd.storelink import StoreLink, parse_reply
 
 if TYPE_CHECKING:
     from slurmjcd.config import Config

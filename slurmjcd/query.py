@@ -21,7 +21,8 @@ from slurmjcd.config import QuerySection
 from slurmjcd.errors import ProtocolError, Refused, StoreError, Unavailable
 from slurmjcd.metrics import Metrics
 from slurmjcd.protocol import Request
-from slurmjcd.store import Store, StoreLink, parse_reply
+from slurmjcd.store import Store
+from slurmjcd.storelink import StoreLink, parse_reply
 
 log = logging.getLogger(__name__)
 

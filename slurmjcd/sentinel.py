@@ -13,11 +13,11 @@ from redis.asyncio.sentinel import Sentinel
 
 from slurmjcd.config import sentinels
 from slurmjcd.errors import Unavailable
+from slurmjcd.route import Place
+from slurmjcd.storeinfo import StoreInfo
 
 _KEPT_S: Final = 1.0  # an answer; a failover takes longer
 _AVOIDED_S: Final = 10.0  # a replica that would not do
-
-Place = tuple[str, int]
 
 
 class ServerFinder:
@@ -88,3 +88,55 @@ class ServerFinder:
 
     async def close(self) -> None:
         await self._sentinel.aclose()
+
+
+class MasterRoute:
+    """To the master that the sentinels agree on."""
+
+    looks_again = False  # it is the sentinels who know
+    elsewhere = "the sentinels have another master now"
+
+    def __init__(self, finder: ServerFinder) -> None:
+        self._finder = finder
+
+    async def find(self) -> Place:
+        return await self._finder.master()
+
+    def why_unfit(self, info: StoreInfo) -> str | None:
+        return "no master any more (or not yet)" if info.text("role") == "slave" else None
+
+    def avoid(self, place: Place) -> None:
+        """There is only one master to try."""
+
+    async def is_outdated(self, place: Place) -> bool:
+        return not await self._finder.still_master(place)
+
+
+class ReplicaRoute:
+    """To a replica that keeps up, or the master where none does.
+
+    Args:
+        lag_s: a replica will do that heard from its master so long ago.
+    """
+
+    looks_again = True
+    elsewhere = "another replica is asked now"
+
+    def __init__(self, finder: ServerFinder, lag_s: float) -> None:
+        self._finder, self._lag_s = finder, lag_s
+
+    async def find(self) -> Place:
+        return await self._finder.replica()
+
+    def why_unfit(self, info: StoreInfo) -> str | None:
+        if info.text("role") != "slave":
+            return None
+        lag = info.fields.get("master_last_io_seconds_ago", -1)
+        fit = info.text("master_link_status") == "up" and isinstance(lag, int) and 0 <= lag <= self._lag_s
+        return None if fit else "a replica that lags"
+
+    def avoid(self, place: Place) -> None:
+        self._finder.avoid(place)
+
+    async def is_outdated(self, place: Place) -> bool:
+        return await self._finder.replica() != place

@@ -21,7 +21,9 @@ from slurmjcd.config import RedisSection
 from slurmjcd.errors import BadRecord, OutOfSequence, Refused, SpoolError, StoreError, Unavailable
 from slurmjcd.metrics import Metrics
 from slurmjcd.spool import Spool
-from slurmjcd.store import Store, StoreInfo, StoreLink, parse_info
+from slurmjcd.store import Store
+from slurmjcd.storeinfo import StoreInfo, parse_info
+from slurmjcd.storelink import StoreLink
 
 log = logging.getLogger(__name__)
 
@@ -274,7 +276,7 @@ class Shipper:
         if now - self._checked_at >= _CHECK_S:
             self._checked_at = now
             if await link.is_outdated():
-                raise Unavailable(f"the sentinels have another master now than Redis at {link.address}")
+                raise Unavailable(link.why_outdated)
             await link.send([protocol.command(protocol.INFO, self._store.prefix)])
             self._in_flight.append(Sent("info", self._cursor))
 

@@ -19,7 +19,7 @@ from slurmjcd.sizes import size, span
 
 if TYPE_CHECKING:
     from slurmjcd.daemon import Daemon
-    from slurmjcd.store import StoreInfo
+    from slurmjcd.storeinfo import StoreInfo
 
 Level = Literal["ok", "idle", "warning", "error"]
 Unit = Literal["count", "bytes", "seconds", "text"]

@@ -22,7 +22,7 @@ from slurmjcd.errors import Refused, Unavailable
 from slurmjcd.events import Event, EventId, Run, Waiter, format_id, parse_entries, parse_id, run_of
 from slurmjcd.jobwords import JobWords
 from slurmjcd.record import decode
-from slurmjcd.store import StoreLink
+from slurmjcd.storelink import StoreLink
 
 USAGE: Final = "SLURMJC.WATCH <event id or $> <max> <milliseconds> [criterion value ...]"
 _MS_MAX: Final = 600_000

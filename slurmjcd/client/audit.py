@@ -23,7 +23,8 @@ def audit(config_path: Path | None, as_json: bool) -> None:
     """Account for every record: where is what slurmctld handed over? Exit status 1 when the sum is wrong."""
     from slurmjcd import configfile, ledger
     from slurmjcd.errors import SlurmjcdError
-    from slurmjcd.store import Store, StoreInfo
+    from slurmjcd.store import Store
+    from slurmjcd.storeinfo import StoreInfo
 
     async def ask(store: Store) -> StoreInfo:
         link = store.writer()

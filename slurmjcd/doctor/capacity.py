@@ -14,7 +14,9 @@ from slurmjcd.doctor.machine import redis_is_here
 from slurmjcd.errors import StoreError
 from slurmjcd.growth import Growth, days_left, disk_room, growth, parse_segments
 from slurmjcd.sizes import size
-from slurmjcd.store import Store, StoreInfo, StoreLink
+from slurmjcd.store import Store
+from slurmjcd.storeinfo import StoreInfo
+from slurmjcd.storelink import StoreLink
 
 _ERROR_DAYS: Final = 7.0
 _WARN_DAYS: Final = 30.0

@@ -12,7 +12,9 @@ from slurmjcd.config import Config
 from slurmjcd.doctor import Finding, capacity, certificates, fine, problem
 from slurmjcd.doctor.machine import redis_is_here
 from slurmjcd.errors import Refused, StoreError
-from slurmjcd.store import Store, StoreInfo, StoreLink
+from slurmjcd.store import Store
+from slurmjcd.storeinfo import StoreInfo
+from slurmjcd.storelink import StoreLink
 
 _ACL: Final = "ACL"
 _DENIED: Final = ("NOPERM", "NOAUTH", "invalid username-password pair")

@@ -17,8 +17,9 @@ from typing import Any, Final
 
 from pydantic import BaseModel
 
-from slurmjcd import configfile
+from slurmjcd import configfile, connections
 from slurmjcd.config import Config
+from slurmjcd.connections import Login
 from slurmjcd.errors import ConfigError
 from slurmjcd.store import Store
 
@@ -53,7 +54,9 @@ def values(section: BaseModel) -> Iterator[Any]:
 
 async def connect_nowhere(config: Config) -> None:
     """All that happens with an address until somebody connects."""
-    Store(config)._connection({})
+    for shard in Store(config).shards[:2]:
+        connections.connection(config, Login("", "", None))
+        shard._routes.route(shard.prefix, replica=False)
 
 
 def check(config: Config) -> None:

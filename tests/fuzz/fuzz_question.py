@@ -19,7 +19,7 @@ from slurmjcd.config import QuerySection
 from slurmjcd.errors import Refused
 from slurmjcd.metrics import Metrics
 from slurmjcd.query import query_server
-from slurmjcd.store import StoreInfo
+from slurmjcd.storeinfo import StoreInfo
 from tests.fuzz.crowd import crowd
 from tests.fuzz.inprocess import Complaints, Wire, pieces, replies
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from slurmjcd import configfile, sample
-from slurmjcd.config import Config, sentinels
+from slurmjcd.config import Config, cluster_nodes, sentinels
 from slurmjcd.errors import ConfigError
 
 
@@ -89,7 +89,7 @@ def test_addresses_are_taken(path: Path, address: str) -> None:
         (f'[daemon]\nstate_dir = "/{"x" * 95}"', "embedded.socket '/xxx"),
         (
             '[redis]\naddress = "localhost"',
-            "address must be unix:/path, redis://host:port, rediss://host:port or redis+sentinel://",
+            "address must be unix:/path, redis://host:port, rediss://host:port, redis+sentinel:// or redis+cluster://",
         ),
         ('[redis]\naddress = "redis://u:secret@h"', "address must not hold a password"),
         ('[redis]\nprefix = "a b"', "redis.prefix: String should match pattern"),
@@ -107,7 +107,23 @@ def test_addresses_are_taken(path: Path, address: str) -> None:
         ('[redis]\naddress = "redis+sentinel://a:0/jobs"', "address must be redis+sentinel://host:port,host:port/name"),
         ('[redis]\naddress = "redis+sentinel://a/b/c"', "address must be redis+sentinel://host:port,host:port/name"),
         ('[redis]\naddress = "redis+sentinel://u:p@a/jobs"', "address must not hold a password"),
-        ('[redis]\naddress = "sentinel://a/jobs"', "rediss://host:port or redis+sentinel://"),
+        ('[redis]\naddress = "sentinel://a/jobs"', "rediss://host:port, redis+sentinel:// or redis+cluster://"),
+        ('[redis]\naddress = "redis+cluster://a:1,b:0"', "address must be redis+cluster://host:port,host:port"),
+        ('[redis]\naddress = "redis+cluster://a:1,:2"', "address must be redis+cluster://host:port,host:port"),
+        ('[redis]\naddress = "redis+cluster://a:x"', "address must be redis+cluster://host:port,host:port"),
+        ('[redis]\naddress = "redis+cluster://a/b"', "address must be redis+cluster://host:port,host:port"),
+        (
+            '[redis]\naddress = "redis+cluster://a"',
+            "prefix 'job' needs a hash tag on a cluster: prefix = '{job}' keeps",
+        ),
+        ('[redis]\naddress = "redis+cluster://a"\nprefix = "a{}"', "prefix 'a{}' needs a hash tag on a cluster"),
+        ('[redis]\nshards = 3\nprefix = "{job}"', "prefix '{job}' must have no braces with shards = 3"),
+        ("[redis]\nshards = 0", "redis.shards: should be greater than or equal to 1"),
+        ("[redis]\nshards = 257", "redis.shards: should be less than or equal to 256"),
+        (
+            '[redis]\naddress = "redis+cluster://a"\nshards = 3\nread_from = "replica"',
+            "read_from = 'replica' needs sentinels in address",
+        ),
         ('[intake]\nlisten = "0.0.0.0:9857"', "listen must be a loopback address, not '0.0.0.0:9857'"),
         ('[intake]\nlisten = "unix:/run/x"', "listen must be a loopback address, not 'unix:/run/x'"),
         (
@@ -191,6 +207,18 @@ def test_the_sample_is_the_defaults_commented_out_and_uncommented(path: Path) ->
     assert load(path, "\n".join(lines)) == Config()
     keys = sum(len(type(getattr(Config(), section)).model_fields) for section in Config.model_fields)
     assert sum(line.startswith("#") and not line.startswith("# ") for line in text.splitlines()) == keys
+
+
+@pytest.mark.parametrize("settings", ["shards = 3", 'prefix = "{job}"', 'shards = 1\nprefix = "a{b}c"'])
+def test_an_address_of_a_cluster(path: Path, settings: str) -> None:
+    config = load(path, f'[redis]\naddress = "rediss+cluster://a:1,b,[::1]:3"\n{settings}')
+    assert config.redis.has_cluster
+    assert config.redis.has_tls
+    assert cluster_nodes(config.redis.address) == [("a", 1), ("b", 6379), ("::1", 3)]
+
+
+def test_shards_need_no_cluster(path: Path) -> None:
+    assert load(path, '[redis]\naddress = "unix:/r"\nshards = 3').redis.shards == 3
 
 
 def test_an_address_of_sentinels() -> None:

@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from redis.exceptions import InvalidResponse
 
-from slurmjcd import protocol, store
+from slurmjcd import protocol, store, storelink
 from slurmjcd.config import Config, RedisSection
 from slurmjcd.errors import Unavailable
 from slurmjcd.replies import BYTES_MAX, ELEMENTS_MAX, ReplyGuard
-from slurmjcd.store import StoreLink
+from slurmjcd.storelink import StoreLink
 
 VALUES = st.recursive(
     st.none() | st.integers(-(2**63), 2**63 - 1) | st.binary(max_size=40),
@@ -139,7 +139,7 @@ async def test_info_whose_names_are_arrays_is_unavailable(tmp_path: Path) -> Non
 
 
 async def test_a_page_without_end_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store, "PAGE_BYTES_MAX", 1_000_000)
+    monkeypatch.setattr(storelink, "PAGE_BYTES_MAX", 1_000_000)
     async with answering(tmp_path / "s", b"$10\r\n0123456789\r\n" * 10_000, times=1000) as link:
         await link._connection.connect()  # type: ignore[no-untyped-call]
         with pytest.raises(Unavailable, match="a page may have 1000000 bytes"):

@@ -20,7 +20,9 @@ from slurmjcd.errors import OutOfSequence, Unavailable
 from slurmjcd.metrics import Metrics
 from slurmjcd.shipper import Shipper
 from slurmjcd.spool import Spool
-from slurmjcd.store import Store, StoreInfo, StoreLink
+from slurmjcd.store import Store
+from slurmjcd.storeinfo import StoreInfo
+from slurmjcd.storelink import StoreLink
 from tests.harness import RedisServer
 from tests.harness.ports import free_ports
 from tests.slurmjcd.jobs import job

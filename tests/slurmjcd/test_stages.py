@@ -17,7 +17,7 @@ from slurmjcd.protocol import join_frames
 from slurmjcd.shipper import Shipper
 from slurmjcd.spool import Spool
 from slurmjcd.stages import Stage, Stages, overall, size, span
-from slurmjcd.store import StoreInfo
+from slurmjcd.storeinfo import StoreInfo
 from tests.slurmjcd.jobs import job
 
 

@@ -10,14 +10,15 @@ import uvloop
 from redis import exceptions
 from redis.asyncio.connection import UnixDomainSocketConnection
 
-from slurmjcd import protocol, store
+from slurmjcd import protocol, store, storeinfo, storelink
 from slurmjcd.config import Config, RedisSection
 from slurmjcd.errors import BadRecord, OutOfSequence, Refused, Unavailable
-from slurmjcd.store import StoreLink
+from slurmjcd.shards import shard_prefixes
+from slurmjcd.storelink import StoreLink
 
 
 def translated(text: str, kind: type[Exception] = exceptions.ResponseError) -> Any:
-    return store.translate(kind(text), "unix:/r", has_module=True)
+    return storelink.translate(kind(text), "unix:/r", has_module=True)
 
 
 def test_errors_about_records_say_which() -> None:
@@ -68,7 +69,7 @@ def test_everything_else_is_not_now(text: str, kind: type[Exception], shown: str
 def test_info_is_read_from_a_list_or_a_map(flat: bool) -> None:
     marks = {b"a": 5, b"b": 7}
     fields = {b"protocol": 1, b"watermarks": [b"a", 5, b"b", 7] if flat else marks, b"server": b"redis"}
-    info = store.parse_info([part for pair in fields.items() for part in pair] if flat else fields)
+    info = storeinfo.parse_info([part for pair in fields.items() for part in pair] if flat else fields)
     assert info.watermarks == {"a": 5, "b": 7}
     assert (info.fields["protocol"], info.text("server"), info.text("missing")) == (1, "redis", "")
 
@@ -78,13 +79,13 @@ def test_info_is_read_from_a_list_or_a_map(flat: bool) -> None:
 )
 def test_info_that_makes_no_sense_is_unavailable(reply: Any) -> None:
     with pytest.raises(Unavailable):
-        store.parse_info(reply)
+        storeinfo.parse_info(reply)
 
 
 @pytest.mark.parametrize("value", [1, b"1", b"yes"])
 def test_flags_are_read_in_each_form(value: Any) -> None:
-    assert store.StoreInfo({"aof_enabled": value}, {}).flag("aof_enabled")
-    assert not store.StoreInfo({"aof_enabled": 0}, {}).flag("aof_enabled")
+    assert storeinfo.StoreInfo({"aof_enabled": value}, {}).flag("aof_enabled")
+    assert not storeinfo.StoreInfo({"aof_enabled": 0}, {}).flag("aof_enabled")
 
 
 async def test_a_password_file_that_others_may_read_is_not_used(tmp_path: Path) -> None:
@@ -181,3 +182,46 @@ def test_a_connection_that_closed_a_moment_ago_is_a_lost_one(rundir: Path) -> No
             server.close()
 
     uvloop.run(closed_before_sending())
+
+
+async def test_a_question_that_ends_while_its_connection_is_looked_at_leaves_none_open(rundir: Path) -> None:
+    """It was taken from those that are idle, and nobody has it now."""
+
+    class Link(StoreLink):
+        is_open = True
+        closed = 0
+
+        def __init__(self) -> None:
+            """Of no server."""
+
+        async def is_outdated(self) -> bool:
+            await asyncio.Event().wait()
+            raise AssertionError
+
+        async def close(self) -> None:
+            self.closed += 1
+
+    shard = store.Store(Config(redis=RedisSection(address=f"unix:{rundir / 's'}"))).shards[0]
+    link = Link()
+    shard._idle.append(link)
+
+    async def ask() -> None:
+        async with shard.reader():
+            raise AssertionError
+
+    asking = asyncio.create_task(ask())
+    await asyncio.sleep(0)
+    asking.cancel()
+    await asyncio.gather(asking, return_exceptions=True)
+    assert link.closed == 1
+    assert not shard._idle
+
+
+def test_a_store_of_several_parts_is_not_asked_as_if_it_were_one() -> None:
+    parts = store.Store(Config(redis=RedisSection(address="unix:/r", shards=3)))
+    assert [shard.prefix for shard in parts.shards] == list(shard_prefixes(b"job", 3))
+    assert parts.shard_of(7) is parts.shards[1]
+    assert parts.shards[2].name == "shard 2 of 3 (job ids with id % 3 = 2)"
+    for ask in (parts.writer, parts.asker, parts.reader):
+        with pytest.raises(Unavailable, match="one part"):
+            ask()

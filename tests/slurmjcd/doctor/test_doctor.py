@@ -21,7 +21,7 @@ from slurmjcd.client.doctor import doctor as command
 from slurmjcd.config import Config, RedisSection
 from slurmjcd.doctor import machine, slurm, spool
 from slurmjcd.doctor.redis import settings, transport
-from slurmjcd.store import StoreInfo
+from slurmjcd.storeinfo import StoreInfo
 from tests.harness import MODULE, PLUGIN, ROOT, Daemon, RedisServer
 from tests.harness.paths import program
 

@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: MIT
+"""Which server of a Redis or Valkey Cluster has a slot, as its nodes say (redis-py's client for clusters).
+
+Commands go to the owner and nowhere else. A redirection isn't followed: after MOVED, a connection is made to the owner
+of now; after ASK and TRYAGAIN, while a slot is on its way, one waits. What an ASK leads to has none of the slot's
+segments yet, and would begin second ones.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from typing import Any, Final
+
+from redis import exceptions
+from redis.asyncio.cluster import ClusterNode, RedisCluster
+
+from slurmjcd.config import cluster_nodes
+from slurmjcd.errors import Unavailable
+from slurmjcd.route import Place
+from slurmjcd.storeinfo import StoreInfo
+
+_KEPT_S: Final = 0.5  # a map, however many find it wrong
+
+
+class ClusterMap:
+    """The owners of all slots, asked for when somebody found one elsewhere.
+
+    Args:
+        address: of some of its nodes, as redis.address has it.
+        options: of the connections to them, as redis-py names them.
+    """
+
+    def __init__(self, address: str, options: Mapping[str, Any]) -> None:
+        self._named = cluster_nodes(address)
+        nodes = [ClusterNode(host, port) for host, port in self._named]
+        # half of a cluster that is down leaves the other half to be used
+        self._cluster = RedisCluster(
+            startup_nodes=nodes, require_full_coverage=False, address_remap=self._reachable, **options
+        )
+        self._asked_s = float("-inf")
+        self._stale = True
+        self._asking = asyncio.Lock()
+
+    def _reachable(self, place: Place) -> Place:
+        """Nodes may announce a port only: then the host is the one that they were found at."""
+        hosts = {host for host, _ in self._named}
+        return (hosts.pop(), place[1]) if place[0] in (None, "", "?") and len(hosts) == 1 else place
+
+    async def owner(self, slot: int) -> Place:
+        """Where a slot is.
+
+        Raises:
+            Unavailable: no node answers, or none knows an owner.
+        """
+        async with self._asking:
+            if self._stale and time.monotonic() - self._asked_s > _KEPT_S:
+                await self._ask()
+        node = self.known(slot)
+        if node is None:
+            raise Unavailable(f"the cluster says of no server that it has slot {slot}: are all its masters up?")
+        return node
+
+    def known(self, slot: int) -> Place | None:
+        """Where a slot was when nodes were last asked; None when nobody said."""
+        owners = self._cluster.nodes_manager.slots_cache.get(slot)
+        return (owners[0].host, int(owners[0].port)) if owners and owners[0].host else None
+
+    async def _ask(self) -> None:
+        try:
+            await self._cluster.nodes_manager.initialize()
+        except (exceptions.RedisError, OSError, TimeoutError, ValueError) as exc:
+            raise Unavailable(f"no node of the cluster says who has what: {exc}") from exc
+        finally:
+            self._asked_s = time.monotonic()
+        self._stale = False
+
+    def look_again(self) -> None:
+        """Something wasn't where it should be."""
+        self._stale = True
+
+    async def close(self) -> None:
+        await self._cluster.nodes_manager.aclose()
+        await self._cluster.nodes_manager.aclose("startup_nodes")
+
+
+class OwnerRoute:
+    """To the master that has a slot."""
+
+    looks_again = False  # one that has it no more says so to every command
+    elsewhere = "another server of the cluster has its slot now"
+
+    def __init__(self, cluster: ClusterMap, slot: int) -> None:
+        self._cluster, self._slot = cluster, slot
+
+    async def find(self) -> Place:
+        return await self._cluster.owner(self._slot)
+
+    def why_unfit(self, info: StoreInfo) -> str | None:
+        return "no master any more (or not yet)" if info.text("role") == "slave" else None
+
+    def avoid(self, place: Place) -> None:
+        self._cluster.look_again()
+
+    async def is_outdated(self, place: Place) -> bool:
+        return self._cluster.known(self._slot) not in (place, None)
