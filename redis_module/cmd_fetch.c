@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* SLURMJC.FETCH prefix id max [RECORDS] */
+/* SLURMJC.FETCH prefix id max [RECORDS] [KEYS] | SLURMJC.FETCH prefix id CLOSE */
 #include "commands.h"
 #include "engine/rows.h"
 #include "queries.h"
@@ -16,6 +16,8 @@
 #define ROW_WORK 64 /* of jc_scan.work, beside what a row's bytes cost */
 #define DENSE 16 /* matches among JC_ROWS_TILE rows that unpacking them pays for */
 
+#define KEY_BYTES 16 /* of KEYS, a row: end, job id, bytes of its RESP2 form */
+
 /* Kept for the next command: only one makes rows at a time. */
 static struct jc_rows rows;
 static struct jc_buffer spare;
@@ -24,8 +26,10 @@ struct fetching {
     struct jc_open_query *q;
     uint64_t max;
     bool records;          /* blobs instead of upstream's arrays */
+    bool keys;             /* before the rows, what they are in order of */
     struct jc_buffer raw;  /* records, one behind the other */
     uint32_t *size;        /* of each */
+    struct jc_buffer key;  /* KEY_BYTES of each, with keys */
     size_t n;
     size_t room;
     bool done;             /* the query has no more */
@@ -42,6 +46,36 @@ static bool is_dense(const struct jc_scan *q, const struct jc_segment *s,
     for (uint32_t i = place.row; i < end; i++)
         n += q->match[i];
     return n >= DENSE;
+}
+
+static void put_little_endian(uint8_t *out, uint64_t v, unsigned bytes)
+{
+    for (unsigned i = 0; i < bytes; i++)
+        out[i] = (uint8_t)(v >> 8 * i);
+}
+
+/* Of the row that the scan has just passed; bytes 0: not known here. */
+static void take_key(struct fetching *f, uint32_t bytes)
+{
+    const uint64_t *key = f->q->scan.key;
+    uint8_t *out;
+
+    jc_buffer_reserve(&f->key, KEY_BYTES);
+    out = f->key.p + f->key.n;
+    put_little_endian(out, key[0], 8);
+    put_little_endian(out + 8, key[1], 4);
+    put_little_endian(out + 12, bytes, 4);
+    f->key.n += KEY_BYTES;
+}
+
+/* As RESP2 has it. */
+static uint32_t bulk_bytes(uint32_t n)
+{
+    uint32_t digits = 1;
+
+    for (uint32_t left = n; left >= 10; left /= 10)
+        digits++;
+    return 1 + digits + 2 + n + 2;
 }
 
 static void take(struct fetching *f, const struct jc_segment *s,
@@ -64,7 +98,10 @@ static void take(struct fetching *f, const struct jc_segment *s,
         jc_segment_get(s, place, &rec, &ttl);
         jc_buffer_add_record(&f->raw, &rec);
     }
-    f->size[f->n++] = (uint32_t)(f->raw.n - before);
+    f->size[f->n] = (uint32_t)(f->raw.n - before);
+    if (f->keys)
+        take_key(f, f->records ? bulk_bytes(f->size[f->n]) : 0);
+    f->n++;
 }
 
 static bool reply_full(const struct fetching *f)
@@ -117,6 +154,11 @@ static void reply_rows(RedisModuleCtx *ctx, const struct fetching *f)
     const char *p = (const char *)f->raw.p;
     struct jc_record rec;
 
+    if (f->keys) {
+        RedisModule_ReplyWithArray(ctx, 2);
+        RedisModule_ReplyWithStringBuffer(
+            ctx, f->n ? (const char *)f->key.p : "", f->key.n);
+    }
     RedisModule_ReplyWithArray(ctx, (long)f->n);
     for (size_t i = 0; i < f->n; p += f->size[i++]) {
         if (f->records) {
@@ -152,6 +194,7 @@ static void fetch_free(void *data)
         spare = f->raw;
     else
         jc_buffer_free(&f->raw);
+    jc_buffer_free(&f->key);
     if (f->size)
         jc_host.free(f->size);
     RedisModule_Free(f);
@@ -170,26 +213,52 @@ static int reply_no_query(RedisModuleCtx *ctx, RedisModuleString *id)
                           s.p);
 }
 
+/* Nobody fetches from it any more; the command that is at it, if any, ends as
+ * if nothing was. */
+static int close_query(RedisModuleCtx *ctx, struct jc_open_query *q)
+{
+    jc_query_close(q);
+    return RedisModule_ReplyWithEmptyArray(ctx);
+}
+
+/* Takes [RECORDS] [KEYS]; false when it is something else. */
+static bool parse_options(RedisModuleString **argv, int argc, bool *records,
+                          bool *keys)
+{
+    int i = 0;
+
+    *records = i < argc && jc_arg_is(argv[i], "RECORDS");
+    i += *records;
+    *keys = i < argc && jc_arg_is(argv[i], "KEYS");
+    i += *keys;
+    return i == argc;
+}
+
 int jc_fetch_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc)
 {
+    bool records, keys, close;
     struct jc_open_query *q;
     struct fetching *f;
-    uint64_t max;
+    uint64_t max = 0;
 
-    if (argc != 4 && argc != 5)
+    if (argc < 4 || argc > 6)
         return RedisModule_WrongArity(ctx);
-    if (!jc_parse_number(jc_arg(argv[3]), INT64_MAX, &max) || !max)
+    close = argc == 4 && jc_arg_is(argv[3], "CLOSE");
+    if (!close && (!jc_parse_number(jc_arg(argv[3]), INT64_MAX, &max) || !max))
         return RedisModule_ReplyWithError(ctx, "ERR max must be an integer "
                                           "from 1");
-    if (argc == 5 && !jc_arg_is(argv[4], "RECORDS"))
+    if (!parse_options(argv + 4, argc - 4, &records, &keys))
         return RedisModule_ReplyWithError(ctx, "ERR syntax: SLURMJC.FETCH "
-                                          "prefix id max [RECORDS]");
+                                          "prefix id max [RECORDS] [KEYS], or "
+                                          "SLURMJC.FETCH prefix id CLOSE");
     if (!jc_check_prefix(ctx, argv[1]))
         return REDISMODULE_OK;
     q = jc_query_find(RedisModule_GetSelectedDb(ctx), jc_arg(argv[1]),
                       jc_arg(argv[2]));
     if (!q)
         return reply_no_query(ctx, argv[2]);
+    if (close)
+        return close_query(ctx, q);
     if (q->busy)
         return RedisModule_ReplyWithError(ctx, "ERR the query is busy with "
                                           "another client's command");
@@ -198,7 +267,8 @@ int jc_fetch_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc)
     f = RedisModule_Calloc(1, sizeof(*f));
     f->q = q;
     f->max = max;
-    f->records = argc == 5;
+    f->records = records;
+    f->keys = keys;
     f->raw = spare;
     f->raw.n = 0;
     spare = (struct jc_buffer){0};

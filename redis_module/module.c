@@ -55,6 +55,7 @@ static void host_init(void)
 #define ARG_NUMBER REDISMODULE_ARG_TYPE_INTEGER
 #define ARG_TOKEN REDISMODULE_ARG_TYPE_PURE_TOKEN
 #define ARG_BLOCK REDISMODULE_ARG_TYPE_BLOCK
+#define ARG_ONEOF REDISMODULE_ARG_TYPE_ONEOF
 #define OPTIONAL REDISMODULE_CMD_ARG_OPTIONAL
 #define MULTIPLE REDISMODULE_CMD_ARG_MULTIPLE
 
@@ -90,12 +91,20 @@ static RedisModuleCommandArg index_args[] = {
     PREFIX, {.name = "jobid", .type = ARG_NUMBER}, {0}};
 static RedisModuleCommandArg match_args[] = {
     PREFIX, {.name = "id", .type = ARG_STRING}, CRITERIA, {0}};
-static RedisModuleCommandArg fetch_args[] = {
-    PREFIX,
-    {.name = "id", .type = ARG_STRING},
+static RedisModuleCommandArg page_args[] = {
     {.name = "max", .type = ARG_NUMBER},
     {.name = "records", .type = ARG_TOKEN, .token = "RECORDS",
      .flags = OPTIONAL},
+    {.name = "keys", .type = ARG_TOKEN, .token = "KEYS", .flags = OPTIONAL},
+    {0}};
+static RedisModuleCommandArg fetch_what[] = {
+    {.name = "page", .type = ARG_BLOCK, .subargs = page_args},
+    {.name = "close", .type = ARG_TOKEN, .token = "CLOSE"},
+    {0}};
+static RedisModuleCommandArg fetch_args[] = {
+    PREFIX,
+    {.name = "id", .type = ARG_STRING},
+    {.name = "what", .type = ARG_ONEOF, .subargs = fetch_what},
     {0}};
 static RedisModuleCommandArg agg_args[] = {
     PREFIX,

@@ -135,6 +135,8 @@ def commands(rng: random.Random) -> Iterator[tuple[Any, ...]]:
         ("SLURMJC.FETCH", "job", "q", 1000),
         ("SLURMJC.MATCH", "job", "r", "node", "n[1-9]", "user", "alice"),
         ("SLURMJC.FETCH", "job", "r", 1000, "RECORDS"),
+        ("SLURMJC.FETCH", "job", "r", 1000, "RECORDS", "KEYS"),
+        ("SLURMJC.FETCH", "job", "r", "CLOSE"),
         ("SLURMJC.AGG", "job", "BY", "user", "state"),
         ("SLURMJC.INFO", "job"),
         ("COPY", KEY, "copy:seg:1", "REPLACE"),
