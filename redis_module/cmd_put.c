@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* SLURMJC.PUT prefix [TTL s] [SPOOL id seq [GAP]] [EVENTS keep ms] RECORDS r [r ...] */
+/* SLURMJC.PUT prefix [TTL s] [SPOOL id seq [LAST last [AT offsets]] [GAP]]
+ *             [EVENTS keep ms] RECORDS r [r ...] */
 #include "commands.h"
 #include "engine/criteria.h"
 #include "event_stream.h"
@@ -19,7 +20,9 @@ struct put_args {
     struct jc_slice prefix;
     uint64_t ttl;
     RedisModuleString *spool; /* NULL: none */
-    uint64_t seq;
+    uint64_t seq, last;       /* what the watermark has passed after it */
+    bool some;                /* LAST: of seq to last these are some */
+    struct jc_slice offsets;  /* their numbers less seq; empty: 0, 1, ... */
     bool gap;
     bool events;
     uint64_t events_keep, events_ms;
@@ -43,10 +46,86 @@ static bool is_source_id(struct jc_slice s)
     return true;
 }
 
+/* The next of "0,3,17": false at the end, or where it is none. */
+static bool next_offset(struct jc_slice *rest, uint64_t *offset)
+{
+    const char *comma = rest->n ? memchr(rest->p, ',', rest->n) : NULL;
+    uint32_t n = comma ? (uint32_t)(comma - rest->p) : rest->n;
+
+    if (!jc_parse_number((struct jc_slice){rest->p, n}, INT64_MAX, offset))
+        return false;
+    n += comma ? 1 : 0;
+    *rest = (struct jc_slice){rest->p + n, rest->n - n};
+    return true;
+}
+
+/* Whether there is one for each record, each above the one before and the last
+ * not above what LAST leaves. */
+static bool offsets_fit(const struct put_args *a)
+{
+    struct jc_slice rest = a->offsets;
+    uint64_t offset, least = 0;
+
+    for (size_t i = 0; i < a->records; i++) {
+        if (!next_offset(&rest, &offset) || offset < least ||
+            offset > a->last - a->seq)
+            return false;
+        least = offset + 1;
+    }
+    return !rest.n && (!a->records || a->offsets.p[a->offsets.n - 1] != ',');
+}
+
+/* The words behind SPOOL: NULL, or what is wrong. */
+static const char *parse_spool(struct put_args *a, RedisModuleString **argv,
+                               int argc, int *at)
+{
+    int i = *at;
+
+    a->spool = argv[++i];
+    if (!is_source_id(jc_arg(a->spool)))
+        return "ERR a spool's id must be 1 to 64 of [A-Za-z0-9_.:-]";
+    if (!jc_parse_number(jc_arg(argv[++i]), INT64_MAX, &a->seq) || !a->seq)
+        return "ERR a sequence number must be an integer from 1";
+    if (i + 2 < argc && jc_arg_is(argv[i + 1], "LAST")) {
+        a->some = true;
+        if (!jc_parse_number(jc_arg(argv[i + 2]), INT64_MAX, &a->last))
+            return "ERR LAST must be a sequence number";
+        i += 2;
+        if (i + 2 < argc && jc_arg_is(argv[i + 1], "AT")) {
+            a->offsets = jc_arg(argv[i + 2]);
+            i += 2;
+        }
+    }
+    if (i + 1 < argc && jc_arg_is(argv[i + 1], "GAP")) {
+        a->gap = true;
+        i++;
+    }
+    *at = i;
+    return NULL;
+}
+
+/* Numbers of the spool against the count of records; NULL, or what is wrong. */
+static const char *check_numbers(struct put_args *a)
+{
+    if (!a->spool)
+        return NULL;
+    if (a->seq > INT64_MAX - a->records)
+        return "ERR a sequence number must be an integer from 1";
+    if (!a->some)
+        a->last = a->seq + a->records - 1;
+    else if (a->last < a->seq + a->records - 1)
+        return "ERR LAST must leave a number for each record";
+    else if (a->offsets.n && !offsets_fit(a))
+        return "ERR AT must have an offset for each record, in rising order "
+               "and up to LAST, such as 0,3,17";
+    return NULL;
+}
+
 /* NULL, or what is wrong. */
 static const char *parse_args(struct put_args *a, RedisModuleString **argv,
                               int argc)
 {
+    const char *why;
     int i = 2;
 
     *a = (struct put_args){.prefix = jc_arg(argv[1])};
@@ -56,16 +135,9 @@ static const char *parse_args(struct put_args *a, RedisModuleString **argv,
                 !a->ttl)
                 return "ERR TTL must be seconds, 1 to 31536000000";
         } else if (jc_arg_is(argv[i], "SPOOL") && i + 2 < argc && !a->spool) {
-            a->spool = argv[++i];
-            if (!is_source_id(jc_arg(a->spool)))
-                return "ERR a spool's id must be 1 to 64 of [A-Za-z0-9_.:-]";
-            if (!jc_parse_number(jc_arg(argv[++i]), INT64_MAX, &a->seq) ||
-                !a->seq)
-                return "ERR a sequence number must be an integer from 1";
-            if (i + 1 < argc && jc_arg_is(argv[i + 1], "GAP")) {
-                a->gap = true;
-                i++;
-            }
+            why = parse_spool(a, argv, argc, &i);
+            if (why)
+                return why;
         } else if (jc_arg_is(argv[i], "EVENTS") && i + 2 < argc &&
                    !a->events) {
             a->events = true;
@@ -76,16 +148,15 @@ static const char *parse_args(struct put_args *a, RedisModuleString **argv,
                 return "ERR the time of EVENTS must be epoch milliseconds";
         } else {
             return "ERR syntax: SLURMJC.PUT prefix [TTL s] [SPOOL id seq "
-                   "[GAP]] [EVENTS keep ms] RECORDS r [r ...]";
+                   "[LAST last [AT offsets]] [GAP]] [EVENTS keep ms] RECORDS "
+                   "r [r ...]";
         }
     }
     if (i == argc)
         return "ERR RECORDS is missing";
     a->record = argv + i + 1;
     a->records = (size_t)(argc - i - 1);
-    if (a->spool && a->seq > INT64_MAX - a->records)
-        return "ERR a sequence number must be an integer from 1";
-    return NULL;
+    return check_numbers(a);
 }
 
 /* ---- watermarks ---- */
@@ -171,21 +242,24 @@ static bool prepare(struct jc_putter *p, const struct put_args *a)
 static void store(struct jc_putter *p, struct jc_events *ev,
                   const struct put_args *a)
 {
-    struct jc_slice spool = {0};
+    struct jc_slice spool = {0}, offsets = a->offsets;
 
     if (a->spool)
         spool = jc_arg(a->spool);
     for (size_t i = 0; i < a->records; i++) {
         struct jc_record *rec = &decoded[i % DECODED_MAX];
+        uint64_t offset = i;
         enum jc_put stored;
 
+        if (offsets.n)
+            next_offset(&offsets, &offset);
         if (!jc_arg(a->record[i]).n)
             continue;
         if (a->records > DECODED_MAX && decode(rec, a->record[i]))
             continue; /* it was decoded before */
         stored = jc_putter_store(p, rec, a->ttl);
         if (ev->key && stored != JC_PUT_KNOWN)
-            jc_events_add(ev, rec, spool, a->seq + i,
+            jc_events_add(ev, rec, spool, a->seq + offset,
                           stored == JC_PUT_REPLACED);
     }
 }
@@ -234,8 +308,8 @@ static void put(RedisModuleCtx *ctx, const struct put_args *a,
     jc_putter_init(&p, ctx, a->prefix);
     if (prepare(&p, a)) {
         store(&p, &ev, a);
-        if (spools && a->seq + a->records - 1 > watermark)
-            set_watermark(spools, a->spool, a->seq + a->records - 1);
+        if (spools && a->last > watermark)
+            set_watermark(spools, a->spool, a->last);
         jc_putter_done(&p);
         /* also when all was known, or WAIT and WAITAOF would not wait */
         RedisModule_ReplicateVerbatim(ctx);

@@ -68,9 +68,15 @@ static RedisModuleCommandArg criterion_args[] = {
     {.name = "name", .type = ARG_STRING},
     {.name = "value", .type = ARG_STRING},
     {0}};
+static RedisModuleCommandArg last_args[] = {
+    {.name = "last", .type = ARG_NUMBER, .token = "LAST"},
+    {.name = "offsets", .type = ARG_STRING, .token = "AT", .flags = OPTIONAL},
+    {0}};
 static RedisModuleCommandArg spool_args[] = {
     {.name = "id", .type = ARG_STRING, .token = "SPOOL"},
     {.name = "seq", .type = ARG_NUMBER},
+    {.name = "some", .type = ARG_BLOCK, .flags = OPTIONAL,
+     .subargs = last_args},
     {.name = "gap", .type = ARG_TOKEN, .token = "GAP", .flags = OPTIONAL},
     {0}};
 static RedisModuleCommandArg events_args[] = {

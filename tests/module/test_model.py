@@ -115,17 +115,25 @@ class Machine(RuleBasedStateMachine):
         with pytest.raises(redis.ResponseError, match=f"^BADRECORD {min(at, len(records))} "):
             self.master.call("PUT", "RECORDS", *blobs)
 
-    @rule(records=st.lists(jobs(), max_size=5), back=st.integers(0, 3), ahead=st.integers(0, 2), gap=st.booleans())
-    def put_from_a_spool(self, records: list[Job], back: int, ahead: int, gap: bool) -> None:
-        """Numbers that were there before, that come next, and that leave some out."""
+    @rule(
+        records=st.lists(jobs(), max_size=5),
+        back=st.integers(0, 3),
+        ahead=st.integers(0, 2),
+        gap=st.booleans(),
+        others=st.none() | st.integers(0, 4),
+    )
+    def put_from_a_spool(self, records: list[Job], back: int, ahead: int, gap: bool, others: int | None) -> None:
+        """Numbers that were there before, that come next, and that leave some out; `others`: of another shard."""
         seq = max(self.watermark + 1 - back, 1) + ahead
-        options = ("SPOOL", "s", seq, *(["GAP"] if gap else []))
+        last = seq + len(records) - 1 + (others or 0)
+        some = () if others is None else ("LAST", last)
+        options = ("SPOOL", "s", seq, *some, *(["GAP"] if gap else []))
         if seq > self.watermark + 1 and not gap:
             with pytest.raises(redis.ResponseError, match=f"^OUTOFSEQ {self.watermark + 1}$"):
                 self.master.put(*records, options=options)
             return
         assert self.master.put(*records, options=options) == sum(self.model.put(record) for record in records)
-        self.watermark = max(self.watermark, seq + len(records) - 1)
+        self.watermark = max(self.watermark, last)
 
     @rule(question=questions(), page=st.integers(1, 7))
     def match_and_fetch(self, question: dict[str, list[Any]], page: int) -> None:

@@ -161,6 +161,24 @@ class TestSpool:
         assert store.call("PUT", "SPOOL", "s", 101, "GAP", "RECORDS") == 0
         assert store.info()["watermarks"] == [b"s", 100]
 
+    def test_some_records_of_a_range(self, store: Store) -> None:
+        assert store.call("PUT", "SPOOL", "s", 1, "LAST", 10, "RECORDS", pack(job(1)), pack(job(2))) == 2
+        assert store.info()["watermarks"] == [b"s", 10]
+        assert store.call("PUT", "SPOOL", "s", 11, "LAST", 500, "RECORDS") == 0
+        assert store.info()["watermarks"] == [b"s", 500]
+        assert store.call("PUT", "SPOOL", "s", 1, "LAST", 499, "RECORDS", pack(job(1))) == 0
+        assert store.info()["watermarks"] == [b"s", 500]
+        assert store.call("PUT", "SPOOL", "s", 501, "LAST", 500, "RECORDS") == 0
+        assert store.call("PUT", "SPOOL", "s", 501, "LAST", 501, "RECORDS", pack(job(3))) == 1
+        assert store.info()["watermarks"] == [b"s", 501]
+
+    def test_some_records_behind_a_hole(self, store: Store) -> None:
+        with pytest.raises(redis.ResponseError, match=r"^OUTOFSEQ 1$"):
+            store.call("PUT", "SPOOL", "s", 2, "LAST", 9, "RECORDS", pack(job(1)))
+        assert store.client.dbsize() == 0
+        assert store.call("PUT", "SPOOL", "s", 2, "LAST", 9, "GAP", "RECORDS", pack(job(1))) == 1
+        assert store.info()["watermarks"] == [b"s", 9]
+
     def test_empty_record_stands_for_a_number(self, store: Store) -> None:
         assert store.call("PUT", "SPOOL", "s", 1, "RECORDS", pack(job(1)), b"", pack(job(2))) == 2
         assert store.info()["watermarks"] == [b"s", 3]
@@ -192,6 +210,20 @@ class TestSpool:
         ("SPOOL", "s", "9223372036854775808", "RECORDS"),
         ("SPOOL", "s", "9223372036854775807", "GAP", "RECORDS", b""),
         ("GAP", "RECORDS"),
+        ("LAST", "5", "RECORDS"),
+        ("SPOOL", "s", "1", "LAST", "RECORDS"),
+        ("SPOOL", "s", "1", "LAST", "x", "RECORDS"),
+        ("SPOOL", "s", "1", "LAST", "-1", "RECORDS"),
+        ("SPOOL", "s", "1", "LAST", "9223372036854775808", "RECORDS"),
+        ("SPOOL", "s", "5", "LAST", "3", "RECORDS"),
+        ("SPOOL", "s", "1", "LAST", "1", "RECORDS", b"", b""),
+        ("SPOOL", "s", "1", "GAP", "LAST", "5", "RECORDS"),
+        ("SPOOL", "s", "1", "LAST", "5", "LAST", "5", "RECORDS"),
+        ("SPOOL", "s", "1", "AT", "0", "RECORDS", b""),
+        *(
+            ("SPOOL", "s", "1", "LAST", "5", "AT", offsets, "RECORDS", b"", b"")
+            for offsets in ("0", "0,", ",0", "0,1,2", "0,0", "1,0", "0,5", "0,1,", "0;1", "a,b", "-1,0", f"0,{2**64}")
+        ),
         ("nonsense", "RECORDS"),
     ],
 )

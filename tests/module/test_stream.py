@@ -111,6 +111,15 @@ def test_ids_rise_over_entries_that_were_deleted(store: Store) -> None:
     assert [name for name, _ in entries(store.client)] == [f"{MS}-1"]
 
 
+def test_some_records_of_a_range_keep_their_numbers(store: Store) -> None:
+    """Whoever follows the stream tells by them what came again, also when it comes in another PUT."""
+    words = ("SPOOL", "s", 5, "LAST", 100, "AT", "0,7,95", "GAP", "EVENTS", 100, MS)
+    assert store.put(job(1), job(2), job(3), options=words) == 3
+    assert [fields[b"id"] for _, fields in store.client.xrange("job:events")] == [b"s/5", b"s/12", b"s/100"]
+    store.put(job(4), options=("SPOOL", "s", 101, "LAST", 200, "EVENTS", 100, MS))
+    assert store.client.xrevrange("job:events", count=1)[0][1][b"id"] == b"s/101"
+
+
 def test_the_last_sequence_number_of_a_millisecond_carries_over(store: Store) -> None:
     store.client.xadd("job:events", {"a": "b"}, id=f"{MS}-{2**64 - 1}")
     put(store, job(1), job(2), seq=1)
