@@ -122,8 +122,18 @@ static void reply_events(struct replying *rp, struct jc_slice prefix)
     pair_text(rp, "events_last", span.last);
 }
 
+/* What is in a segment, in a word: as long as this server runs the same word
+ * means the same records. */
+static void reply_stamp(RedisModuleCtx *ctx, const struct jc_segment *s)
+{
+    char stamp[JC_STAMP_BYTES];
+
+    jc_segment_stamp(s, stamp);
+    RedisModule_ReplyWithCString(ctx, stamp);
+}
+
 /* One segment a row: day, jobs, bytes, when it expires (epoch milliseconds, nil:
- * never). */
+ * never), stamp. */
 static void reply_segments(struct replying *rp, struct jc_slice prefix)
 {
     int db = RedisModule_GetSelectedDb(rp->ctx);
@@ -139,7 +149,7 @@ static void reply_segments(struct replying *rp, struct jc_slice prefix)
 
         if (s) {
             expires = RedisModule_GetAbsExpire(key);
-            RedisModule_ReplyWithArray(rp->ctx, 4);
+            RedisModule_ReplyWithArray(rp->ctx, 5);
             RedisModule_ReplyWithLongLong(rp->ctx, day);
             RedisModule_ReplyWithLongLong(rp->ctx, (long long)s->rows);
             RedisModule_ReplyWithLongLong(rp->ctx,
@@ -148,6 +158,7 @@ static void reply_segments(struct replying *rp, struct jc_slice prefix)
                 RedisModule_ReplyWithNull(rp->ctx);
             else
                 RedisModule_ReplyWithLongLong(rp->ctx, expires);
+            reply_stamp(rp->ctx, s);
             rows++;
         }
         if (key)

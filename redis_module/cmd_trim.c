@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* SLURMJC.TRIM prefix BEFORE t: deletes whole days. */
+/* SLURMJC.TRIM prefix BEFORE t | DAY d [IF stamp]: deletes whole days. */
 #include "commands.h"
 #include "engine/criteria.h"
 #include "store.h"
@@ -98,18 +98,60 @@ static bool must_not_wait(RedisModuleCtx *ctx)
             REDISMODULE_CTX_FLAGS_REPLICATED | REDISMODULE_CTX_FLAGS_LOADING);
 }
 
-int jc_trim_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc)
+static int reply_syntax(RedisModuleCtx *ctx)
+{
+    return RedisModule_ReplyWithError(ctx, "ERR syntax: SLURMJC.TRIM prefix "
+                                      "BEFORE epoch-seconds or DAY d [IF "
+                                      "stamp]");
+}
+
+/* Is the day as it was when INFO gave that stamp? A day without jobs is. */
+static bool is_unchanged(RedisModuleCtx *ctx, struct jc_slice prefix,
+                         int64_t day, struct jc_slice stamp)
+{
+    RedisModuleKey *key;
+    const struct jc_segment *s = jc_open_segment(ctx, prefix, day, &key);
+    char now[JC_STAMP_BYTES];
+    bool same = true;
+
+    if (s) {
+        jc_segment_stamp(s, now);
+        same = stamp.n == strlen(now) && !memcmp(stamp.p, now, stamp.n);
+    }
+    if (key)
+        RedisModule_CloseKey(key);
+    return same;
+}
+
+/* DAY d [IF stamp]: one day, and only if it is what the caller has seen. */
+static int trim_day(RedisModuleCtx *ctx, RedisModuleString **argv, int argc)
+{
+    uint64_t day;
+
+    if (!jc_parse_number(jc_arg(argv[3]),
+                         jc_fields[JC_FIELD_END].max / JC_DAY_SECONDS, &day) ||
+        (argc == 6 && !jc_arg_is(argv[4], "IF")))
+        return reply_syntax(ctx);
+    if (!jc_check_prefix(ctx, argv[1]))
+        return REDISMODULE_OK;
+    if (argc == 6 && !is_unchanged(ctx, jc_arg(argv[1]), (int64_t)day,
+                                   jc_arg(argv[5])))
+        return RedisModule_ReplyWithNull(ctx);
+    RedisModule_ReplyWithLongLong(
+        ctx, drop(ctx, jc_arg(argv[1]), (int64_t)day));
+    return RedisModule_Replicate(ctx, "SLURMJC.TRIM", "scl", argv[1], "DAY",
+                                 (long long)day);
+}
+
+static int trim_before(RedisModuleCtx *ctx, RedisModuleString **argv)
 {
     struct trimming *t;
     uint64_t before;
 
-    if (argc != 4)
-        return RedisModule_WrongArity(ctx);
     if (!jc_arg_is(argv[2], "BEFORE") ||
         !jc_parse_number(jc_arg(argv[3]), jc_fields[JC_FIELD_END].max,
                          &before))
-        return RedisModule_ReplyWithError(ctx, "ERR syntax: SLURMJC.TRIM "
-                                          "prefix BEFORE epoch-seconds");
+        return reply_syntax(ctx);
     if (!jc_check_prefix(ctx, argv[1]))
         return REDISMODULE_OK;
     t = RedisModule_Calloc(1, sizeof(*t));
@@ -124,4 +166,13 @@ int jc_trim_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc)
     trim_reply(ctx, t, false);
     trim_free(t);
     return REDISMODULE_OK;
+}
+
+int jc_trim_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc)
+{
+    if (argc != 4 && argc != 6)
+        return RedisModule_WrongArity(ctx);
+    if (jc_arg_is(argv[2], "DAY"))
+        return trim_day(ctx, argv, argc);
+    return argc == 4 ? trim_before(ctx, argv) : reply_syntax(ctx);
 }

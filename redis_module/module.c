@@ -121,9 +121,17 @@ static RedisModuleCommandArg info_args[] = {
     {.name = "segments", .type = ARG_TOKEN, .token = "SEGMENTS",
      .flags = OPTIONAL},
     {0}};
+static RedisModuleCommandArg day_args[] = {
+    {.name = "day", .type = ARG_NUMBER, .token = "DAY"},
+    {.name = "stamp", .type = ARG_STRING, .token = "IF", .flags = OPTIONAL},
+    {0}};
+static RedisModuleCommandArg days_args[] = {
+    {.name = "epoch-seconds", .type = ARG_NUMBER, .token = "BEFORE"},
+    {.name = "one", .type = ARG_BLOCK, .subargs = day_args},
+    {0}};
 static RedisModuleCommandArg trim_args[] = {
     PREFIX,
-    {.name = "epoch-seconds", .type = ARG_NUMBER, .token = "BEFORE"},
+    {.name = "days", .type = REDISMODULE_ARG_TYPE_ONEOF, .subargs = days_args},
     {0}};
 
 #define READS (REDISMODULE_CMD_KEY_RO | REDISMODULE_CMD_KEY_ACCESS)
@@ -166,8 +174,8 @@ static const struct command commands[] = {
      "Tells how much is stored, and the server settings that matter.",
      "O(S) with S segments", info_args},
     {"slurmjc.trim", jc_trim_command, "write", "write",
-     REDISMODULE_CMD_KEY_RW | REDISMODULE_CMD_KEY_DELETE, 4,
-     "Deletes the segments that end before a time.",
+     REDISMODULE_CMD_KEY_RW | REDISMODULE_CMD_KEY_DELETE, -4,
+     "Deletes the segments that end before a time, or that of a day.",
      "O(S) with S segments", trim_args},
 };
 

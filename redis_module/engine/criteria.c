@@ -191,6 +191,22 @@ static bool parse_viewer_account(struct jc_criteria *c, const struct kind *k,
     return true;
 }
 
+/* Runs that were submitted, and started if they did, before a time: an earlier
+ * report of one may say that it ended before then too. */
+static bool parse_begun(struct jc_criteria *c, const struct kind *k,
+                        struct jc_slice value)
+{
+    uint64_t t;
+
+    if (c->numbers[JC_FIELD_SUBMIT].n ||
+        !jc_parse_number(value, TIME_MAX, &t) || !t)
+        return refuse(c, "criterion '%s' wants one time, epoch seconds",
+                      k->name);
+    jc_ranges_add(&c->numbers[JC_FIELD_SUBMIT], 0, t - 1);
+    jc_ranges_add(&c->numbers[JC_FIELD_START], 0, t - 1);
+    return true;
+}
+
 /* min-max, min-, -max or n; the column's codes are number + shift. */
 static bool parse_bounds(struct jc_criteria *c, const struct kind *k,
                          struct jc_slice value)
@@ -386,6 +402,7 @@ static const struct kind kinds[] = {
     {"limit", parse_limit, 0, 0},
     {"viewer", parse_viewer, 0, 0},
     {"viewer_account", parse_viewer_account, 0, 0},
+    {"begun_before", parse_begun, 0, 0},
 };
 
 #define KINDS (sizeof(kinds) / sizeof(*kinds))
@@ -402,7 +419,8 @@ bool jc_criteria_add(struct jc_criteria *c, struct jc_slice name,
     return refuse(c, "unknown criterion '%.*s', expected one of start end job "
                   "uid gid user group account cluster partition qos qos_id "
                   "wckey reservation name state exit nodes_count cpus_count "
-                  "time_limit node constraint reason limit viewer viewer_account",
+                  "time_limit node constraint reason limit viewer viewer_account "
+                  "begun_before",
                   quoted(name), name.p);
 }
 

@@ -30,6 +30,9 @@ size_t jc_filter_bytes(const struct jc_filter *f);
 /* Segments that end before this day hold nothing that c asks for. */
 int64_t jc_criteria_first_day(const struct jc_criteria *c);
 
+/* Nor do segments of later days than this. */
+int64_t jc_criteria_last_day(const struct jc_criteria *c);
+
 #define JC_FILTER_PAUSED UINT32_MAX
 
 /*

@@ -143,6 +143,11 @@ int64_t jc_criteria_first_day(const struct jc_criteria *c)
     return c->state[0] ? 0 : jc_day_of(c->start);
 }
 
+int64_t jc_criteria_last_day(const struct jc_criteria *c)
+{
+    return asks_only_for_ended(c) && c->has_end ? jc_day_of(c->end) : INT64_MAX;
+}
+
 bool jc_filter_bind(struct jc_filter *f, const struct jc_criteria *c,
                     const struct jc_segment *s, uint64_t *work)
 {
@@ -150,8 +155,7 @@ bool jc_filter_bind(struct jc_filter *f, const struct jc_criteria *c,
     jc_filter_free(f);
     f->criteria = c;
     f->serial = s->serial;
-    if (asks_only_for_ended(c) && c->has_end &&
-        (uint64_t)s->day * JC_DAY_SECONDS > c->end)
+    if (s->day > jc_criteria_last_day(c))
         return false;
     for (unsigned col = 0; col < JC_FIELD_COUNT; col++)
         if (c->strings[col].n && is_exact(col) &&

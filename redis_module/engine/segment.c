@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "segment_inside.h"
 
+#include <stdio.h>
+
 #define COOL_LOOK 256 /* blocks looked at for late rows in one go */
 
 struct jc_segment *jc_segment_new(int64_t day)
@@ -315,6 +317,13 @@ static uint32_t order_of(const struct jc_segment *s, const struct jc_block *b)
 
     jc_block_row(b, 0, row);
     return jc_segment_block_for(s, row);
+}
+
+void jc_segment_stamp(const struct jc_segment *s, char stamp[JC_STAMP_BYTES])
+{
+    snprintf(stamp, JC_STAMP_BYTES, "%llu.%llu.%llu",
+             (unsigned long long)s->serial, (unsigned long long)s->layout,
+             (unsigned long long)s->rows);
 }
 
 /* ---- rows ---- */

@@ -98,6 +98,11 @@ uint64_t jc_segment_expires(const struct jc_segment *s);
 /* Bytes allocated for it all. O(1) in rows. */
 size_t jc_segment_bytes(const struct jc_segment *s);
 
+/* A word that changes with every record that comes, goes or is replaced; two
+ * segments of a process never share one. */
+#define JC_STAMP_BYTES 64
+void jc_segment_stamp(const struct jc_segment *s, char stamp[JC_STAMP_BYTES]);
+
 struct jc_mover {
     void *(*move)(void *ctx, void *p); /* the new place, NULL: it stays */
     bool (*stop)(void *ctx);           /* enough for now? */

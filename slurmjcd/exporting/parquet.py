@@ -64,18 +64,24 @@ class _Sink:
         return False
 
 
-def write(records: Iterable[bytes], out: BinaryIO) -> None:
-    """Write them."""
+def schema_of() -> Any:
+    """The columns as pyarrow has them."""
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     types = {
         "uint32": pa.uint32(), "uint64": pa.uint64(), "text": pa.string(), "time": pa.timestamp("s", tz="UTC"),
         "seconds": pa.int64(),
     }  # fmt: skip
-    schema = pa.schema(
-        [pa.field(column.name, types[column.kind]) for column in COLUMNS], metadata={"schema": "slurmjc.jobs/1"}
-    )
+    fields = [pa.field(column.name, types[column.kind]) for column in COLUMNS]
+    return pa.schema(fields, metadata={"schema": "slurmjc.jobs/1"})
+
+
+def write(records: Iterable[bytes], out: BinaryIO) -> None:
+    """Write them."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    schema = schema_of()
     found = rows(records)
     with pq.ParquetWriter(pa.PythonFile(_Sink(out), mode="w"), schema, compression="zstd") as writer:
         while group := list(islice(found, _GROUP_ROWS)):

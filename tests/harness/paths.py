@@ -11,6 +11,7 @@ from typing import Final
 ROOT: Final = Path(__file__).resolve().parents[2]
 CMAKE_BUILD: Final = Path(os.environ.get("SLURMJCD_BUILD", ROOT / "build" / "cmake"))
 MODULE: Final = CMAKE_BUILD / "redis_module" / "slurm_jobcomp.so"
+ENGINE: Final = CMAKE_BUILD / "redis_module" / "slurmjc_engine.so"
 PLUGIN: Final = CMAKE_BUILD / "cplugin" / "jobcomp_redis.so"
 
 
