@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: MIT
+"""The same jobs in stores of several shards on one server, for tests that compare answers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from slurmjcd.config import Config, QuerySection, RedisSection
+from slurmjcd.record import decode
+from slurmjcd.shards import shard_of, shard_prefixes
+from slurmjcd.store import Store
+from tests.harness import RedisServer
+
+
+def put(server: RedisServer, records: Iterable[bytes], *, shards: int = 1, prefix: bytes = b"job") -> None:
+    """Store records where a daemon with so many shards would."""
+    parts: list[list[bytes]] = [[] for _ in range(shards)]
+    for record in records:
+        parts[shard_of(decode(record)["job_id"], shards)].append(record)
+    with server.client() as client:
+        for name, part in zip(shard_prefixes(prefix, shards), parts, strict=True):
+            for first in range(0, len(part), 1000):
+                client.execute_command("SLURMJC.PUT", name, "RECORDS", *part[first : first + 1000])
+        if shards > 1:
+            client.set(prefix + b":shards", shards)
+
+
+def open_queries(server: RedisServer, *, shards: int, prefix: bytes = b"job") -> int:
+    """How many queries the server has open, of all shards."""
+    with server.client() as client:
+        infos = [client.execute_command("SLURMJC.INFO", name) for name in shard_prefixes(prefix, shards)]
+    return sum(dict(zip(info[::2], info[1::2], strict=True))[b"queries"] for info in infos)
+
+
+def config(server: RedisServer, shards: int, query: QuerySection | None = None) -> Config:
+    return Config(redis=RedisSection(address=server.address, shards=shards), query=query or QuerySection())
+
+
+def store(server: RedisServer, shards: int) -> Store:
+    return Store(config(server, shards))
