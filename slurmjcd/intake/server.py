@@ -24,9 +24,8 @@ from slurmjcd.backoff import Quiet
 from slurmjcd.checks import read_secret
 from slurmjcd.committer import Committer
 from slurmjcd.errors import ConfigError, ProtocolError
+from slurmjcd.intake import tcppeer
 from slurmjcd.intake.document import Document, read
-from slurmjcd.intake.tcppeer import peer_uid
-from slurmjcd.lookups import Lookups
 from slurmjcd.loopbackhttp import LoopbackHttp
 
 log = logging.getLogger(__name__)
@@ -36,7 +35,6 @@ _PATH: Final = re.compile(r"/intake/([A-Za-z0-9_.-]{1,64})(?:/([A-Za-z0-9_.~-]{1
 _TOKEN: Final = re.compile(r"[A-Za-z0-9_.~-]{1,256}", re.ASCII)
 _CONNECTIONS: Final = 16
 _LIFE_S: Final = 60.0  # of a connection: one job, one answer
-_LOOKUP_S: Final = 5.0  # until the kernel has told whose socket it is
 _BODY_S: Final = 10.0  # until a body must have come whole
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
@@ -65,10 +63,19 @@ class IntakeServer:
         self._body_bytes = body_bytes
         self._quiet = Quiet()
         self._stopping = False
-        self._lookups = Lookups(threads=_CONNECTIONS, timeout_s=_LOOKUP_S)
         self._http = LoopbackHttp("intake", self._answer, connections=_CONNECTIONS, life_s=_LIFE_S)
 
     async def start(self, sock: socket.socket) -> None:
+        """Serve that listening socket.
+
+        Raises:
+            ConfigError: nobody could be let in.
+        """
+        if not tcppeer.is_told():
+            raise ConfigError(
+                "intake.listen: the kernel doesn't say whose a TCP socket is, so nobody could be let in: "
+                "load its module (modprobe tcp_diag), or set intake.listen = ''"
+            )
         await self._http.start(sock)
 
     def stop(self) -> None:
@@ -95,7 +102,7 @@ class IntakeServer:
         return response
 
     async def _take(self, request: web.BaseRequest) -> Document:
-        cluster = await self._authorized(request)
+        cluster = self._authorized(request)
         body = await self._body(request)
         try:
             document = read(body, cluster)
@@ -106,14 +113,14 @@ class IntakeServer:
             await self._commit(document.record)
         return document
 
-    async def _authorized(self, request: web.BaseRequest) -> str:
+    def _authorized(self, request: web.BaseRequest) -> str:
         """The cluster's name.
 
         Raises:
             Refused: the address is none of ours, or whoever asks may not post.
         """
         found = _PATH.fullmatch(request.path)
-        uid = await self._peer_uid(request)
+        uid = _uid_of(request)
         if uid not in self._allowed_uids:
             self._warn(f"uid {uid}", "refused a document of uid %s", "unknown" if uid is None else uid)
             raise Refused(403, "only root and SlurmUser of this host may post jobs")
@@ -125,17 +132,6 @@ class IntakeServer:
             self._warn("token", "refused a document with a wrong token")
             raise Refused(403, "the token in the address is wrong: JobCompLoc must end with /intake/<cluster>/<token>")
         return found[1]
-
-    async def _peer_uid(self, request: web.BaseRequest) -> int | None:
-        """Whose socket is at the other end; not on the loop, for the table has a line for every socket of the host."""
-        transport = request.transport
-        if transport is None:
-            return None
-        ours, theirs = transport.get_extra_info("sockname"), transport.get_extra_info("peername")
-        try:
-            return await self._lookups.run(peer_uid, ours, theirs)
-        except TimeoutError as exc:
-            raise Refused(503, "the kernel did not tell in time whose socket this is") from exc
 
     async def _body(self, request: web.BaseRequest) -> bytes:
         if request.content_length is None or request.content_length > self._body_bytes:
@@ -185,6 +181,14 @@ def read_token(path: Path) -> str:
     if not _TOKEN.fullmatch(token):
         raise ConfigError(f"intake.token_file: {path} must hold 1 to 256 of A-Z a-z 0-9 _ . ~ - and nothing else")
     return token
+
+
+def _uid_of(request: web.BaseRequest) -> int | None:
+    """Whose socket is at the other end; None when that can't be known."""
+    transport = request.transport
+    if transport is None:
+        return None
+    return tcppeer.peer_uid(transport.get_extra_info("sockname"), transport.get_extra_info("peername"))
 
 
 def _error(refused: Refused) -> web.Response:

@@ -103,6 +103,13 @@ async def test_a_large_job_that_waits_to_be_told_to_go_on(intake: Running, liste
     assert await intake.job_ids() == [17]
 
 
+async def test_where_nobody_could_be_let_in_it_does_not_start(intake: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("slurmjcd.intake.tcppeer.is_told", lambda: False)
+    server = IntakeServer(intake.committer, allowed_uids=frozenset({0}), token=None, body_bytes=65536)
+    with tcp_socket("127.0.0.1:0", "intake.listen") as sock, pytest.raises(ConfigError, match="modprobe tcp_diag"):
+        await server.start(sock)
+
+
 async def test_a_job_that_begins_is_no_record(intake: Running, listen: str) -> None:
     begun = posted(**dict.fromkeys(("@end", "exit_code", "derived_ec", "elapsed"), ...))
     answer = await post(intake, listen, "/intake/demo", body=begun)

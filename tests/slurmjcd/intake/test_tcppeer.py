@@ -11,7 +11,7 @@ from contextlib import closing
 
 import pytest
 
-from slurmjcd.intake.tcppeer import peer_uid
+from slurmjcd.intake.tcppeer import is_told, peer_uid
 from slurmjcd.loopbackhttp import tcp_socket
 
 NOBODY = 65534
@@ -64,3 +64,9 @@ def test_one_that_is_closed_already_is_nobodys_not_roots(listener: socket.socket
 def test_one_that_nobody_has(listener: socket.socket) -> None:
     ours = listener.getsockname()
     assert peer_uid(ours, (ours[0], 1)) is None
+
+
+def test_a_kernel_that_does_not_tell(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert is_told()
+    monkeypatch.setattr("slurmjcd.intake.tcppeer._NETLINK_SOCK_DIAG", 31)  # no protocol has that number
+    assert not is_told()
