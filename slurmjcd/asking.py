@@ -23,8 +23,10 @@ from slurmjcd.backoff import Quiet
 from slurmjcd.config import QuerySection
 from slurmjcd.errors import ProtocolError, Refused
 from slurmjcd.events import EventFeed
+from slurmjcd.fanout import Forgetting
 from slurmjcd.metrics import Metrics
 from slurmjcd.protocol import Limits, Request, RequestParser
+from slurmjcd.sources import ShardSource, Source
 from slurmjcd.store import Store
 from slurmjcd.turns import Rates, Shares, Turns
 
@@ -60,6 +62,9 @@ class QueryServer:
     turns: Turns = field(default_factory=Turns)
     rates: Rates = field(default_factory=Rates)
     shares: Shares = field(init=False)
+    forget: Forgetting = field(default_factory=Forgetting)
+    shards: list[ShardSource] = field(init=False)
+    sources: list[Source] = field(init=False)  # the shards, and what else holds jobs
     feed: EventFeed = field(init=False)
     held: int = 0  # bytes of requests that have not come whole
     unread: int = 0  # bytes of answers; as last counted, so too many rather than too few
@@ -67,6 +72,8 @@ class QueryServer:
 
     def __post_init__(self) -> None:
         self.shares = Shares(max(1, self.config.store_connections // 2))
+        self.shards = [ShardSource(shard, self.config, self.forget) for shard in self.store.shards]
+        self.sources = list(self.shards)
         self.feed = EventFeed(self.store)
 
     def connection(self) -> Connection:
@@ -117,6 +124,7 @@ class QueryServer:
         if tasks:
             await asyncio.gather(*tasks, return_exceptions=True)
         await self.feed.close()
+        await self.forget.close()
 
 
 class Connection(asyncio.BufferedProtocol):
@@ -242,9 +250,14 @@ class Connection(asyncio.BufferedProtocol):
         if self._peer is not None and self in self.server.connections:
             self.count_unread(time.monotonic())
 
+    @property
+    def kept_bytes(self) -> int:
+        """Of answers that are here and that the caller hasn't asked for yet."""
+        return 0
+
     def count_unread(self, now_s: float, *, shed: bool = False) -> None:
         """Take note of what the caller hasn't read; with `shed`, cut it when it has read nothing for a while."""
-        size = self._transport.get_write_buffer_size()
+        size = self._transport.get_write_buffer_size() + self.kept_bytes
         if size != self._unread:
             self.server.unread += size - self._unread
             self._unread, self._moved_s = size, now_s

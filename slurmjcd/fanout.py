@@ -34,6 +34,7 @@ class MergedQuery:
         self._merge = PageMerge(len(opened))
         self._records: bool | None = None
         self._left = most  # rows that may still be given
+        self._broken = False
 
     @property
     def held_bytes(self) -> int:
@@ -44,9 +45,11 @@ class MergedQuery:
         """The next rows, at most so many; none when there are no more.
 
         Raises:
-            Unavailable: a source can't be asked; the text names it.
+            Unavailable: a source can't be asked; the text names it. It stays so: rows of the others may be lost.
             Refused: a source says why; or the rows before came in another form.
         """
+        if self._broken:
+            raise Unavailable("a page of this query failed before, ask again from the beginning")
         if self._records not in (None, records):
             raise Refused("a query's pages come all with RECORDS or all without")
         self._records = records
@@ -56,9 +59,7 @@ class MergedQuery:
         size = 0
         while len(out) < most and size < PAGE_BYTES:
             if self._merge.starved:
-                if out:
-                    break
-                await self._refill(most, records)
+                await self._refill(most - len(out), records)
             held = len(self._merge)
             each = max(1, self._merge.bytes // held) if held else 1
             rows = self._merge.take(min(most - len(out), max(1, (PAGE_BYTES - size) // each)))
@@ -74,10 +75,12 @@ class MergedQuery:
         """A page of every source that has nothing left here, and of those that have little."""
         share = max(_PORTION_ROWS, int(_PORTION * most / max(1, self._merge.going)))
         wanted = self._merge.below(share // 2)
+        self._broken = True
         pages = await ask_all(
             [self._sources[number] for number in wanted],
             [self._cursors[number].page(min(share, most), records=records) for number in wanted],
         )
+        self._broken = False
         for number, page in zip(wanted, pages, strict=True):
             self._merge.add(number, page)
 

@@ -14,11 +14,13 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
-from slurmjcd import __version__, criteria, protocol, watching
+from slurmjcd import __version__, criteria, fanout, protocol, watching
 from slurmjcd.access import AccessPolicy, Peer, View, restricted
 from slurmjcd.asking import LIMITS, Connection, QueryServer
 from slurmjcd.config import QuerySection
 from slurmjcd.errors import ProtocolError, Refused, StoreError, Unavailable
+from slurmjcd.fanout import MergedQuery
+from slurmjcd.infosum import sum_infos
 from slurmjcd.metrics import Metrics
 from slurmjcd.protocol import Request
 from slurmjcd.store import Store
@@ -30,17 +32,19 @@ _PUBLIC_INFO: Final = ("module_version", "protocol", "record", "server", "server
 _FILTERED_BYTES: Final = 1024 * 1024  # of an answer that has to be read here, run by run
 _ARRAY: Final = re.compile(rb"\*(\d{1,10})\r\n")
 _SHOWN_BYTES: Final = 200  # of a question in the log
+_IN_PASSING: Final = 1000  # rows of AGG that are put together without a thread of their own
 
 __all__ = ["QueryConnection", "QueryServer", "query_server"]
 
 
 @dataclass(slots=True)
 class Cursor:
-    """An open query. `own_id` is its name in the store, None for one that nothing matches."""
+    """An open query. `own_id` is its name in the store, None for one that nothing matches, and where it is `merged`."""
 
     own_id: bytes | None
     view: View  # what its caller might see when it was opened
     rows: int = 0
+    merged: MergedQuery | None = None  # where several sources are asked
 
 
 class QueryConnection(Connection):
@@ -70,8 +74,9 @@ class QueryConnection(Connection):
             return protocol.error(exc.code, str(exc))
         except Unavailable as exc:
             return self._unavailable(str(exc))
-        except TimeoutError:
-            return self._unavailable(f"Redis gave no answer within query.timeout_s ({server.config.timeout_s:g} s)")
+        except TimeoutError as exc:
+            who = fanout.awaited(exc) or "Redis"
+            return self._unavailable(f"{who} gave no answer within query.timeout_s ({server.config.timeout_s:g} s)")
         except StoreError as exc:
             return protocol.error("ERR", str(exc))
         finally:
@@ -112,12 +117,37 @@ class QueryConnection(Connection):
         return view
 
     @asynccontextmanager
+    async def share(self, peer: Peer) -> AsyncIterator[None]:
+        """One of this user's shares in asking the store, when there is memory for an answer."""
+        await self.server.room()
+        async with self.server.shares.one(peer.uid):
+            yield
+
+    @asynccontextmanager
     async def link(self, peer: Peer) -> AsyncIterator[StoreLink]:
-        """A connection to the store, when there is memory for an answer and this user has a share left."""
-        server = self.server
-        await server.room()
-        async with server.shares.one(peer.uid), server.store.reader() as link:
+        """A connection to the store, where it is one part."""
+        async with self.share(peer), self.server.store.reader() as link:
             yield link
+
+    @property
+    def _several(self) -> bool:
+        """Whether an answer is put together from several; if not, it passes as the bytes that Redis sent."""
+        return len(self.server.sources) > 1
+
+    @property
+    def kept_bytes(self) -> int:
+        return sum(cursor.merged.held_bytes for cursor in self._cursors.values() if cursor.merged is not None)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        for caller_id in list(self._cursors):
+            self._drop(caller_id)
+        super().connection_lost(exc)
+
+    def _drop(self, caller_id: bytes) -> None:
+        """Close a query that its caller will not go on with."""
+        cursor = self._cursors.pop(caller_id, None)
+        if cursor is not None and cursor.merged is not None:
+            self.server.forget(cursor.merged)
 
     def _refuse_incomplete(self) -> None:
         why = self.server.why_incomplete()
@@ -132,17 +162,24 @@ class QueryConnection(Connection):
         self._refuse_incomplete()
         view = await self._view(args, peer)
         allowed = restricted(criteria.pairs(args[2:]), view)
-        self._cursors.pop(caller_id, None)  # so that FETCH after a MATCH that failed is an error, not an empty list
+        self._drop(caller_id)  # so that FETCH after a MATCH that failed is an error, not an empty list
         if allowed is None:
             self._cursors[caller_id] = Cursor(None, view)
             return protocol.NIL
-        prefix, own_id = self.server.store.prefix, secrets.token_hex(16).encode()
-        async with self.link(peer) as link:
-            found = await link.call(protocol.MATCH, prefix, own_id, *criteria.flatten(allowed))
-        self._cursors[caller_id] = Cursor(own_id if found is not None else None, view)
-        if found is None:
+        cursor = self._cursors[caller_id] = await self._open(allowed, view, peer)
+        if cursor.own_id is None and cursor.merged is None:
             return protocol.NIL
-        return protocol.bulk(b"%b:mat:%b" % (prefix, caller_id))
+        return protocol.bulk(b"%b:mat:%b" % (self.server.store.prefix, caller_id))
+
+    async def _open(self, asked: criteria.Criteria, view: View, peer: Peer) -> Cursor:
+        server = self.server
+        if self._several:
+            async with self.share(peer):
+                return Cursor(None, view, merged=await fanout.match(server.sources, asked, server.forget))
+        own_id = secrets.token_hex(16).encode()
+        async with self.link(peer) as link:
+            found = await link.call(protocol.MATCH, server.store.prefix, own_id, *criteria.flatten(asked))
+        return Cursor(own_id if found is not None else None, view)
 
     async def _fetch(self, args: list[bytes], peer: Peer) -> bytes | bytearray:
         usage = "SLURMJC.FETCH <id> <max> [RECORDS]"
@@ -154,15 +191,26 @@ class QueryConnection(Connection):
         if caller_id not in self._cursors:
             raise Refused(f"no query '{caller_id.decode()}' is open, send SLURMJC.MATCH first", code="NOQUERY")
         cursor = self._cursors[caller_id]
-        if cursor.own_id is None:
+        if cursor.own_id is None and cursor.merged is None:
             del self._cursors[caller_id]
             return protocol.EMPTY_ARRAY
         if not (await self._view(args, peer)).covers(cursor.view):  # a reload came in between
-            del self._cursors[caller_id]
+            self._drop(caller_id)
             raise Refused("what you may see has changed, send SLURMJC.MATCH again", code="NOPERM")
-        page = await self._page(cursor, caller_id, args, peer)
+        try:
+            if cursor.merged is None:
+                page = await self._page(cursor, caller_id, args, peer)
+            else:
+                page = await self._merged_page(cursor, cursor.merged, args, peer)
+            if cursor.rows > self.server.config.query_rows:
+                raise Refused(
+                    f"a query may have {self.server.config.query_rows} rows, narrow the criteria", code="LIMIT"
+                )
+        except BaseException:
+            self._drop(caller_id)  # rows may be lost: whoever asks on has to get an error
+            raise
         if page == protocol.EMPTY_ARRAY:
-            del self._cursors[caller_id]
+            self._drop(caller_id)
         return page
 
     async def _page(self, cursor: Cursor, caller_id: bytes, args: list[bytes], peer: Peer) -> bytes | bytearray:
@@ -172,13 +220,17 @@ class QueryConnection(Connection):
             async with self.link(peer) as link:
                 words = (self.server.store.prefix, own_id, most, *args[3:])
                 page = await link.call_unread(protocol.FETCH, *words, most=config.answer_bytes)
-            cursor.rows += _length(page)
-            if cursor.rows > config.query_rows:
-                raise Refused(f"a query may have {config.query_rows} rows, narrow the criteria", code="LIMIT")
         except Refused as exc:
-            self._cursors.pop(caller_id, None)
             raise Refused(str(exc).replace(own_id.decode(), caller_id.decode()), code=exc.code) from exc
+        cursor.rows += _length(page)
         return page
+
+    async def _merged_page(self, cursor: Cursor, merged: MergedQuery, args: list[bytes], peer: Peer) -> bytes:
+        most = min(int(args[2]), self.server.config.page_rows)
+        async with self.share(peer):
+            rows = await merged.page(most, records=len(args) == 4)
+        cursor.rows += len(rows)
+        return b"*%d\r\n%b" % (len(rows), b"".join(rows))
 
     async def _get(self, args: list[bytes], peer: Peer) -> bytes | bytearray:
         _arity(args, "SLURMJC.GET <jobid>", exactly=2)
@@ -187,6 +239,10 @@ class QueryConnection(Connection):
         self._refuse_incomplete()
         view = await self._view(args, peer)
         most = self.server.config.answer_bytes if view.all else _FILTERED_BYTES
+        if self._several:
+            async with self.share(peer):
+                runs = await fanout.runs(self.server.sources, int(args[1]), most)
+            return protocol.reply([run for run in runs if view.all or _may_see(view, run)])
         async with self.link(peer) as link:
             answer = await link.call_unread(protocol.GET, self.server.store.prefix, args[1], most=most)
         return answer if view.all else protocol.reply(_visible(answer, view))
@@ -203,11 +259,25 @@ class QueryConnection(Connection):
         allowed = restricted(criteria.pairs(args[2 + fields :]), await self._view(args, peer))
         if allowed is None:
             return protocol.EMPTY_ARRAY
+        if self._several:
+            return await self._merged_groups(args[2 : 2 + fields], allowed, peer)
         words = [b"BY", *args[2 : 2 + fields], *criteria.flatten(allowed)]
         async with self.link(peer) as link:
             return await link.call_unread(
                 protocol.AGG, self.server.store.prefix, *words, most=self.server.config.answer_bytes
             )
+
+    async def _merged_groups(self, fields: list[bytes], asked: criteria.Criteria, peer: Peer) -> bytes:
+        most = self.server.config.answer_bytes
+        async with self.share(peer):
+            groups = await fanout.groups(self.server.sources, fields, asked)
+            if len(groups) < _IN_PASSING:
+                answer = protocol.reply(groups)
+            else:
+                answer = await asyncio.to_thread(protocol.reply, groups)
+        if len(answer) > most:
+            raise Refused(f"the answer has more than {most} bytes, narrow the criteria", code="LIMIT")
+        return answer
 
     async def _watch(self, args: list[bytes], peer: Peer) -> bytes:
         _arity(args, watching.USAGE, at_least=4)
@@ -219,8 +289,10 @@ class QueryConnection(Connection):
         segments = len(args) == 2 and args[1].upper() == b"SEGMENTS"
         _arity(args, "SLURMJC.INFO [SEGMENTS]", exactly=1 + segments)
         view = await self._view(args, peer)
-        async with self.link(peer) as link:
-            fields: dict[str, Any] = (await link.info(segments=segments)).fields
+        async with self.share(peer):
+            shards = self.server.shards
+            infos = await fanout.ask_all(shards, [shard.info(segments=segments) for shard in shards])
+        fields: dict[str, Any] = sum_infos(infos).fields
         if not view.all:
             fields = {name: fields[name] for name in _PUBLIC_INFO if name in fields}
         return protocol.reply([part for pair in fields.items() for part in pair])
@@ -273,7 +345,11 @@ def _visible(answer: bytes | bytearray, view: View) -> list[Any]:
     runs = parse_reply(answer)
     if not isinstance(runs, list):
         raise Unavailable("the reply to SLURMJC.GET is no list")
-    return [run for run in runs if isinstance(run, list) and view.allows(_uid(run), _account(run))]
+    return [run for run in runs if _may_see(view, run)]
+
+
+def _may_see(view: View, run: Any) -> bool:
+    return isinstance(run, list) and view.allows(_uid(run), _account(run))
 
 
 def _uid(run: list[Any]) -> int:

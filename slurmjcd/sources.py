@@ -24,6 +24,7 @@ from slurmjcd.errors import Moved, Refused, StoreError, Unavailable
 from slurmjcd.merging import Group, Page, row_key
 from slurmjcd.shards import shard_of
 from slurmjcd.store import Shard
+from slurmjcd.storeinfo import StoreInfo
 from slurmjcd.storelink import StoreLink, parse_reply
 
 _KEY: Final = struct.Struct("<QII")  # end, job id, bytes of the row
@@ -114,6 +115,10 @@ class ShardSource:
 
     async def runs(self, job_id: int, most_bytes: int) -> list[Any]:
         return await self._read(protocol.GET, self._shard.prefix, b"%d" % job_id, most=most_bytes)
+
+    async def info(self, *, segments: bool = False) -> StoreInfo:
+        """What SLURMJC.INFO says of this shard and its server."""
+        return await self._patiently(lambda link: link.info(segments=segments))
 
     async def _read(self, *words: bytes, most: int) -> list[Any]:
         answer = await self._patiently(lambda link: link.call_unread(*words, most=most))

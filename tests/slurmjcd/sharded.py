@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from slurmjcd.config import Config, QuerySection, RedisSection
 from slurmjcd.record import decode
@@ -38,3 +38,10 @@ def config(server: RedisServer, shards: int, query: QuerySection | None = None) 
 
 def store(server: RedisServer, shards: int) -> Store:
     return Store(config(server, shards))
+
+
+def split_store(servers: Sequence[RedisServer]) -> Store:
+    """A store whose shard i is on server i, as the masters of a cluster would have them."""
+    whole = store(servers[0], len(servers))
+    whole.shards = tuple(store(server, len(servers)).shards[number] for number, server in enumerate(servers))
+    return whole

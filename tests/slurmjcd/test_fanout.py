@@ -152,17 +152,12 @@ def two_servers(make_redis: Callable[..., RedisServer]) -> list[RedisServer]:
 @asynccontextmanager
 async def split(servers: list[RedisServer], **query: Any) -> AsyncIterator[list[Source]]:
     """Shard i, as server i has it."""
-    stores, config, forget = (
-        [sharded.store(server, len(servers)) for server in servers],
-        QuerySection(**query),
-        Forgetting(),
-    )
+    store, config, forget = sharded.split_store(servers), QuerySection(**query), Forgetting()
     try:
-        yield [ShardSource(store.shards[number], config, forget) for number, store in enumerate(stores)]
+        yield [ShardSource(shard, config, forget) for shard in store.shards]
     finally:
         await forget.close()
-        for store in stores:
-            await store.close()
+        await store.close()
 
 
 NAMED = r"shard 1 of 2 \(job ids with id % 2 = 1\): "
@@ -213,7 +208,7 @@ async def test_a_query_that_its_shard_has_lost_ends_with_an_error_and_not_with_w
         assert opened is not None
         assert len((await opened.page(5, records=True)).rows) == 5
         await opened.close()
-        with pytest.raises(Unavailable, match="not open any more .*ask again"):
+        with pytest.raises(Unavailable, match=r"not open any more .*ask again"):
             await opened.page(5, records=True)
 
 
