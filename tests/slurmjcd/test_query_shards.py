@@ -220,7 +220,7 @@ async def test_a_shard_killed_between_two_pages_ends_the_answer_with_an_error(
 
 async def test_a_shard_that_hangs_is_named_when_the_time_is_up(servers: list[RedisServer], rundir: Path) -> None:
     store = sharded.split_store(servers)
-    async with answering(rundir / "q.sock", store, timeout_s=1.0) as (_, wire):
+    async with answering(rundir / "q.sock", store, timeout_s=0.3) as (_, wire):
         await wire.call("SLURMJC.MATCH", "q")
         servers[2].process.send(signal.SIGSTOP)
         try:
