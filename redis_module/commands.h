@@ -15,6 +15,7 @@ int jc_fetch_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc);
 int jc_get_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc);
 int jc_agg_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc);
 int jc_info_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc);
+int jc_take_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc);
 int jc_trim_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc);
 
 #endif

@@ -121,6 +121,19 @@ static RedisModuleCommandArg info_args[] = {
     {.name = "segments", .type = ARG_TOKEN, .token = "SEGMENTS",
      .flags = OPTIONAL},
     {0}};
+static RedisModuleCommandArg take_args[] = {
+    PREFIX,
+    {.name = "cursor", .type = ARG_NUMBER},
+    {.name = "count", .type = ARG_NUMBER},
+    {.name = "cluster", .type = ARG_STRING, .token = "CLUSTER",
+     .flags = OPTIONAL},
+    {.name = "seconds", .type = ARG_NUMBER, .token = "TTL", .flags = OPTIONAL},
+    {.name = "epoch-seconds", .type = ARG_NUMBER, .token = "SINCE",
+     .flags = OPTIONAL},
+    {.name = "indexes", .type = ARG_TOKEN, .token = "INDEXES",
+     .flags = OPTIONAL},
+    {.name = "dryrun", .type = ARG_TOKEN, .token = "DRYRUN", .flags = OPTIONAL},
+    {0}};
 static RedisModuleCommandArg day_args[] = {
     {.name = "day", .type = ARG_NUMBER, .token = "DAY"},
     {.name = "stamp", .type = ARG_STRING, .token = "IF", .flags = OPTIONAL},
@@ -173,6 +186,12 @@ static const struct command commands[] = {
     {"slurmjc.info", jc_info_command, "readonly", "read", READS, -2,
      "Tells how much is stored, and the server settings that matter.",
      "O(S) with S segments", info_args},
+    /* no deny-oom: what it stores is a tenth of what it deletes */
+    {"slurmjc.take", jc_take_command, "write", "write",
+     REDISMODULE_CMD_KEY_RW | REDISMODULE_CMD_KEY_ACCESS |
+         REDISMODULE_CMD_KEY_UPDATE, -4,
+     "Takes in a slice of the job hashes that upstream plugins left.",
+     "O(N) with N keys looked at", take_args},
     {"slurmjc.trim", jc_trim_command, "write", "write",
      REDISMODULE_CMD_KEY_RW | REDISMODULE_CMD_KEY_DELETE, -4,
      "Deletes the segments that end before a time, or that of a day.",

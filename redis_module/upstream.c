@@ -7,8 +7,15 @@
 #include "reply.h"
 #include "store.h"
 
-/* extra's key for the one field of upstream's that the record has not */
-static const char REQ_GRES[] = "req_gres";
+/* extra's keys for what the record has no field of */
+static const char REQ_GRES[] = "req_gres", STATE_FLAGS[] = "state_flags";
+
+/* Slurm's bits beside the base state that are an outcome of their own, and the
+ * state of a job that is being resized, of which upstream has the bit alone. */
+#define REQUEUED (UINT32_C(1) << 10)
+#define REVOKED (UINT32_C(1) << 19)
+#define RESIZING (UINT32_C(1) << 13)
+#define RUNNING 1
 
 /* ---- replies ---- */
 
@@ -26,14 +33,6 @@ static void reply_number(RedisModuleCtx *ctx, uint64_t v)
     int n = snprintf(text, sizeof(text), "%llu", (unsigned long long)v);
 
     RedisModule_ReplyWithStringBuffer(ctx, text, (size_t)n);
-}
-
-static void reply_known(RedisModuleCtx *ctx, struct jc_number v)
-{
-    if (v.known)
-        reply_number(ctx, v.value);
-    else
-        RedisModule_ReplyWithNull(ctx);
 }
 
 static void reply_time(RedisModuleCtx *ctx, uint64_t t, bool iso)
@@ -65,6 +64,21 @@ static void reply_status(RedisModuleCtx *ctx, struct jc_number status)
         RedisModule_ReplyWithNull(ctx);
 }
 
+/* Of flags the one whose name sacct shows, before the base state. */
+static void reply_state(RedisModuleCtx *ctx, const struct jc_record *rec)
+{
+    static const uint32_t shown[] = {RESIZING, REQUEUED, REVOKED};
+    uint64_t state = rec->number[JC_FIELD_STATE].value;
+
+    for (size_t i = 0; i < sizeof(shown) / sizeof(*shown); i++) {
+        if (rec->state_flags & shown[i]) {
+            state = shown[i];
+            break;
+        }
+    }
+    reply_number(ctx, state);
+}
+
 static void reply_limit(RedisModuleCtx *ctx, const struct jc_record *rec)
 {
     switch (rec->limit_kind) {
@@ -78,7 +92,7 @@ static void reply_limit(RedisModuleCtx *ctx, const struct jc_record *rec)
         RedisModule_ReplyWithStringBuffer(ctx, "P", 1);
         break;
     default:
-        RedisModule_ReplyWithNull(ctx);
+        RedisModule_ReplyWithStringBuffer(ctx, "", 0);
     }
 }
 
@@ -94,6 +108,8 @@ static bool find_gres(void *ctx, struct jc_slice key, struct mp_reader value)
     return false;
 }
 
+/* An upstream client ends with abort() or a segmentation fault when a number, a
+ * time or the limit is nil: an unknown one is 0, the limit empty. */
 void jc_upstream_reply(RedisModuleCtx *ctx, const struct jc_record *rec,
                        bool iso_times)
 {
@@ -117,11 +133,11 @@ void jc_upstream_reply(RedisModuleCtx *ctx, const struct jc_record *rec,
     reply_string(ctx, s[JC_FIELD_USER]);
     reply_number(ctx, n[JC_FIELD_GID].value);
     reply_string(ctx, s[JC_FIELD_GROUP]);
-    reply_known(ctx, n[JC_FIELD_NODE_COUNT]);
-    reply_known(ctx, n[JC_FIELD_CPU_COUNT]);
+    reply_number(ctx, n[JC_FIELD_NODE_COUNT].value);
+    reply_number(ctx, n[JC_FIELD_CPU_COUNT].value);
     reply_string(ctx, s[JC_FIELD_NODES]);
     reply_string(ctx, name);
-    reply_number(ctx, n[JC_FIELD_STATE].value);
+    reply_state(ctx, rec);
     reply_limit(ctx, rec);
     reply_string(ctx, s[JC_FIELD_WORK_DIR]);
     reply_string(ctx, s[JC_FIELD_RESERVATION]);
@@ -294,7 +310,7 @@ static const struct {
     {"GID", JC_FIELD_GID},            {"Group", JC_FIELD_GROUP},
     {"NNodes", JC_FIELD_NODE_COUNT},  {"NCPUs", JC_FIELD_CPU_COUNT},
     {"NodeList", JC_FIELD_NODES},     {"JobName", JC_FIELD_NAME},
-    {"State", JC_FIELD_STATE},        {"WorkDir", JC_FIELD_WORK_DIR},
+    {"WorkDir", JC_FIELD_WORK_DIR},
     {"ResvName", JC_FIELD_RESERVATION}, {"Account", JC_FIELD_ACCOUNT},
     {"QOS", JC_FIELD_QOS},            {"WCKey", JC_FIELD_WCKEY},
     {"Cluster", JC_FIELD_CLUSTER},    {"Submit", JC_FIELD_SUBMIT},
@@ -354,29 +370,50 @@ static bool take_limit(struct jc_record *rec, struct jc_slice v)
     return true;
 }
 
-static void take_gres(struct jc_record *rec, struct jc_slice v,
-                      struct jc_buffer *extra)
+static bool take_state(struct jc_record *rec, struct jc_slice v)
+{
+    struct jc_number *n = &rec->number[JC_FIELD_STATE];
+
+    n->known = jc_parse_number(v, RESIZING, &n->value);
+    if (n->value == RESIZING) {
+        rec->state_flags = RESIZING;
+        n->value = RUNNING;
+    }
+    return n->known && n->value <= jc_fields[JC_FIELD_STATE].max;
+}
+
+static void take_extra(struct jc_record *rec, struct jc_slice gres,
+                       struct jc_buffer *extra)
 {
     struct mp_writer w;
 
-    if (!v.p)
+    if (!gres.p && !rec->state_flags)
         return;
-    jc_buffer_reserve(extra, v.n + sizeof(REQ_GRES) + 16);
+    jc_buffer_reserve(extra, gres.n + sizeof(REQ_GRES) + sizeof(STATE_FLAGS) +
+                                 32);
     mp_writer_init(&w, extra->p, extra->room);
-    mp_write_map(&w, 1);
-    mp_write_str(&w, REQ_GRES, sizeof(REQ_GRES) - 1);
-    mp_write_str(&w, v.p, v.n);
+    mp_write_map(&w, !!gres.p + !!rec->state_flags);
+    if (gres.p) {
+        mp_write_str(&w, REQ_GRES, sizeof(REQ_GRES) - 1);
+        mp_write_str(&w, gres.p, gres.n);
+    }
+    if (rec->state_flags) {
+        mp_write_str(&w, STATE_FLAGS, sizeof(STATE_FLAGS) - 1);
+        mp_write_uint(&w, rec->state_flags);
+    }
     extra->n = (size_t)(w.pos - extra->p);
     rec->extra = (struct jc_slice){(const char *)extra->p,
                                    (uint32_t)extra->n};
 }
 
-const char *jc_upstream_record(RedisModuleKey *key, struct jc_record *rec,
-                               struct jc_buffer *extra)
+const char *jc_upstream_record(RedisModuleKey *key, struct jc_slice cluster,
+                               struct jc_record *rec, struct jc_buffer *extra)
 {
     struct jc_slice tmf = field(key, "_tmf");
     bool iso = tmf.n == 1 && tmf.p[0] == '1';
 
+    if (tmf.p && !iso && !(tmf.n == 1 && tmf.p[0] == '0'))
+        return "_tmf is neither 0 nor 1";
     memset(rec, 0, sizeof(*rec));
     rec->number[JC_FIELD_VERSION] = (struct jc_number){JC_RECORD_VERSION, true};
     rec->number[JC_FIELD_RESTART_COUNT].known = true;
@@ -389,16 +426,22 @@ const char *jc_upstream_record(RedisModuleKey *key, struct jc_record *rec,
                    "belongs there";
         if (!v.p && jc_fields[at].required) {
             if (at < JC_FIELD_SUBMIT)
-                return "the hash lacks JobID, UID, GID or State";
+                return "the hash lacks JobID, UID or GID";
             rec->number[at].known = true; /* a time that never was */
         }
     }
+    if (!take_state(rec, field(key, "State")))
+        return "State is no state of a job";
     if (!take_status(&rec->number[JC_FIELD_EXIT_CODE], field(key, "EC")) ||
         !take_status(&rec->number[JC_FIELD_DERIVED_EXIT_CODE],
                      field(key, "DerivedEC")))
         return "EC or DerivedEC is not code:signal";
     if (!take_limit(rec, field(key, "TimeLimit")))
         return "TimeLimit is neither minutes nor I nor P";
-    take_gres(rec, field(key, "ReqGRES"), extra);
+    if (!rec->string[JC_FIELD_NODES].n) /* it has its end there */
+        rec->number[JC_FIELD_START].value = 0;
+    if (!rec->string[JC_FIELD_CLUSTER].n && cluster.n)
+        rec->string[JC_FIELD_CLUSTER] = cluster;
+    take_extra(rec, field(key, "ReqGRES"), extra);
     return NULL;
 }

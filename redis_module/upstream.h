@@ -25,11 +25,12 @@ bool jc_upstream_criteria(RedisModuleCtx *ctx, struct jc_slice prefix,
                           bool *iso_times);
 
 /*
- * Makes a record of the job hash at key. Its strings live as long as ctx, whose
- * memory must be automatic, and as extra, a buffer the caller frees. NULL, or
- * what is wrong with the hash.
+ * Makes a record of the job hash at key; cluster is for one that doesn't name
+ * its own. A job without nodes never ran, so it has no start. The strings live
+ * as long as ctx, whose memory must be automatic, and as extra, a buffer the
+ * caller frees. NULL, or what is wrong with the hash.
  */
-const char *jc_upstream_record(RedisModuleKey *key, struct jc_record *rec,
-                               struct jc_buffer *extra);
+const char *jc_upstream_record(RedisModuleKey *key, struct jc_slice cluster,
+                               struct jc_record *rec, struct jc_buffer *extra);
 
 #endif

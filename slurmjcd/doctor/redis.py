@@ -193,7 +193,8 @@ async def _users(config: Config, store: Store, link: StoreLink) -> AsyncIterator
     if writes:
         text = f"user '{config.redis.reader_user}', who only asks, may write"
         user = config.redis.reader_user
-        fix = f"redis-cli ACL SETUSER {user} -slurmjc.put -slurmjc.trim -slurmjc.index, and so in its {acl}"
+        writing = "-slurmjc.put -slurmjc.take -slurmjc.trim -slurmjc.index"
+        fix = f"redis-cli ACL SETUSER {user} {writing}, and so in its {acl}"
         yield problem("acl-reader-writes", text, fix)
     else:
         yield fine(_ACL, f"user '{config.redis.reader_user}' only reads")

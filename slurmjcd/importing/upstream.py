@@ -19,10 +19,12 @@ import redis
 from slurmjcd.importing import values
 from slurmjcd.importing.item import Item, NoRecord, WrongFormat
 from slurmjcd.importing.localtimes import LocalTimes
+from slurmjcd.states import NUMBERS
 
 _SCAN: Final = 1000
 _TIMEOUT_S: Final = 30
 _USAGE: Final = "redis://[USER@]HOST[:PORT][/DB][?prefix=job], rediss://… or unix:/PATH[?prefix=job&db=0]"
+_RUNNING, _RESIZING = NUMBERS["RUNNING"], NUMBERS["RESIZING"]  # of a job that is resized upstream has the flag alone
 _TEXTS: Final = {
     "Partition": "partition", "User": "user", "Group": "group", "JobName": "name", "WorkDir": "work_dir",
     "ResvName": "reservation", "Account": "account", "QOS": "qos", "WCKey": "wckey", "Cluster": "cluster",
@@ -92,11 +94,13 @@ class Upstream:
         if row.get("_tmf", "0") not in ("0", "1"):
             raise NoRecord(f"_tmf must be 0 or 1, not '{row['_tmf']}'")
         nodes = values.text_or_none(row.get("NodeList", ""))
+        state = values.number(row["State"], "State")
+        resizing = state == _RESIZING
         at = {name: self._times.read(row[name])[0] for name in ("Start", "End", "Submit", "Eligible") if name in row}
         fields: dict[str, Any] = {ours: values.text_or_none(row.get(name, "")) for name, ours in _TEXTS.items()}
         fields |= {
             "job_id": values.number(row["JobID"], "JobID"), "uid": values.number(row["UID"], "UID"),
-            "gid": values.number(row["GID"], "GID"), "state": values.number(row["State"], "State"),
+            "gid": values.number(row["GID"], "GID"), "state": _RUNNING if resizing else state,
             "cluster": fields["cluster"] or self._cluster, "nodes": nodes,
             # of a job that never ran it has the end there
             "start": at.get("Start", 0) if nodes else 0, "end": at["End"], "submit": at["Submit"],
@@ -107,8 +111,8 @@ class Upstream:
             "node_count": values.number(row.get("NNodes", "0"), "NNodes") or None,
             "cpu_count": values.number(row.get("NCPUs", "0"), "NCPUs") or None, "restart_count": 0,
         }  # fmt: skip
-        if row.get("ReqGRES"):
-            fields["extra"] = {"req_gres": row["ReqGRES"]}
+        extra = {"req_gres": row.get("ReqGRES", ""), "state_flags": _RESIZING if resizing else 0}
+        fields["extra"] = {name: value for name, value in extra.items() if value}
         return fields
 
 

@@ -14,7 +14,7 @@ from tests.module.conftest import Store
 from tests.module.records import DAY, NOON, job, pack
 from tests.module.test_life import tcp_port, wait_until
 
-COMMANDS = ("PUT", "INDEX", "MATCH", "FETCH", "GET", "AGG", "INFO", "TRIM")
+COMMANDS = ("PUT", "INDEX", "MATCH", "FETCH", "GET", "AGG", "INFO", "TAKE", "TRIM")
 ONE = pack(job(2))
 
 
@@ -53,6 +53,8 @@ def test_no_arguments(unchanged: Store, name: str) -> None:
         ("GET", (1, 2)),
         ("AGG", ("BY",)),
         ("INFO", ("SEGMENTS", 1)),
+        ("TAKE", ()),
+        ("TAKE", (0,)),
         ("TRIM", ("BEFORE",)),
         ("TRIM", ("BEFORE", 1, 2)),
     ],
@@ -75,6 +77,14 @@ def test_wrong_arity(unchanged: Store, name: str, args: tuple[Any, ...]) -> None
         ("GET", ("x",), "jobid must be an integer from 1 to 4294967295"),
         ("AGG", ("BY", "shoe"), "^syntax: SLURMJC.AGG"),
         ("AGG", ("OF", "user"), "^syntax: SLURMJC.AGG"),
+        ("TAKE", (0, 0), "^the count must be 1 to 10000"),
+        ("TAKE", (0, 10001), "^the count must be 1 to 10000"),
+        ("TAKE", ("x", 10), "^the cursor must be 0 or what TAKE replied"),
+        ("TAKE", (0, 10, "TTL", 0), "^TTL must be seconds"),
+        ("TAKE", (0, 10, "SINCE", "now"), "^SINCE must be epoch seconds"),
+        ("TAKE", (0, 10, "CLUSTER", ""), "^CLUSTER must be the name of a cluster"),
+        ("TAKE", (0, 10, "CLUSTER"), "^syntax: SLURMJC.TAKE prefix cursor count"),
+        ("TAKE", (0, 10, "TTL", 1, "TTL", 1), "^syntax: SLURMJC.TAKE prefix cursor count"),
         ("TRIM", ("AFTER", 1), "^syntax: SLURMJC.TRIM"),
         ("TRIM", ("BEFORE", "now"), "^syntax: SLURMJC.TRIM"),
         ("TRIM", ("BEFORE", -1), "^syntax: SLURMJC.TRIM"),
@@ -156,13 +166,14 @@ def test_a_million_ids_in_one_criterion(store: Store) -> None:
     fails(store, "MATCH", "q", "job", ",".join(["1"] * 1_000_000) + ",x", why="job")
 
 
-@pytest.mark.parametrize("key", [f"job:seg:{DAY}", "job:spools", "job:1"])
+@pytest.mark.parametrize("key", [f"job:seg:{DAY}", "job:spools", "job:1", "job:cluster"])
 def test_keys_of_another_type(store: Store, key: str) -> None:
     store.client.lpush(key, "x")
     answers: dict[str, list[tuple[str, tuple[Any, ...]]]] = {
         f"job:seg:{DAY}": [("PUT", ("RECORDS", ONE))],
         "job:spools": [("PUT", ("SPOOL", "s", 1, "RECORDS", ONE))],
         "job:1": [("INDEX", (1,))],
+        "job:cluster": [("TAKE", (0, 10))],
     }
     digest = store.digest()
     for name, args in answers[key]:
@@ -216,6 +227,7 @@ def test_on_a_replica(make_redis: Callable[..., RedisServer]) -> None:
         for name, args in (
             ("PUT", ("RECORDS", ONE)),
             ("INDEX", (1,)),
+            ("TAKE", (0, 10)),
             ("TRIM", ("BEFORE", NOON * 2)),
         ):
             with pytest.raises(redis.ReadOnlyError):

@@ -117,7 +117,7 @@ def test_wrong_count(store: Store, count: str) -> None:
         store.call("FETCH", "q", count)
 
 
-@pytest.mark.parametrize("name", ["PUT", "INDEX", "MATCH", "FETCH", "GET", "AGG", "INFO", "TRIM"])
+@pytest.mark.parametrize("name", ["PUT", "INDEX", "MATCH", "FETCH", "GET", "AGG", "INFO", "TAKE", "TRIM"])
 def test_arity(store: Store, name: str) -> None:
     with pytest.raises(redis.ResponseError, match="wrong number of arguments"):
         store.client.execute_command(f"SLURMJC.{name}")

@@ -19,7 +19,7 @@ from tests.harness.redis_server import SERVER
 from tests.module.conftest import Store
 from tests.module.records import job, pack
 
-WRITES = {"put", "index", "trim"}
+WRITES = {"put", "index", "take", "trim"}
 READS = {"match", "fetch", "get", "agg", "info"}
 
 
@@ -66,7 +66,7 @@ def test_command_info_and_docs(server: RedisServer, name: str) -> None:
     assert ("RO" in info) == (name in READS)
     assert ("RW" in info) == (name in WRITES)
     assert "summary" in server.cli("COMMAND", "DOCS", f"slurmjc.{name}")
-    extra = {"fetch": ["1"], "agg": ["user"], "trim": ["1"], "info": []}.get(name, [])
+    extra = {"fetch": ["1"], "agg": ["user"], "take": ["1"], "trim": ["1"], "info": []}.get(name, [])
     first = [] if name == "info" else ["a"]
     assert server.cli("COMMAND", "GETKEYS", f"SLURMJC.{name.upper()}", "job", *first, *extra).split() == ["job"]
 

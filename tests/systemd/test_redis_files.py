@@ -80,7 +80,7 @@ def test_nobody_can_log_in_before_passwords_are_set(rundir: Path, make_redis: Ca
 
 
 def test_the_acl_file_names_every_command_of_the_module(make_redis: Callable[..., RedisServer]) -> None:
-    """INDEX is for other clients, which write job hashes of their own; TRIM is for the writer alone."""
+    """INDEX is for other clients, which write job hashes of their own; TAKE and TRIM are for the writer alone."""
     client = make_redis().client()
     commands = {
         name.decode().lower() for name in client.execute_command("COMMAND LIST", "FILTERBY", "MODULE", "slurm_jobcomp")
@@ -89,6 +89,7 @@ def test_the_acl_file_names_every_command_of_the_module(make_redis: Callable[...
     assert {f"+{name}" for name in commands - {"slurmjc.index"}} == {
         word for word in writer if word.startswith("+slurmjc.")
     }
-    assert {word for word in writer if word.startswith("+slurmjc.")} - {"+slurmjc.put", "+slurmjc.trim"} == {
+    writes = {"+slurmjc.put", "+slurmjc.take", "+slurmjc.trim"}
+    assert {word for word in writer if word.startswith("+slurmjc.")} - writes == {
         word for word in reader if word.startswith("+slurmjc.")
     }

@@ -59,13 +59,24 @@ def test_both_time_formats(site: Site) -> None:
 def test_what_the_module_took_in_itself_is_there_already(site: Site) -> None:
     """SLURMJC.INDEX, as upstream's plugin calls it for each job."""
     never = {name: value for name, value in HASH.items() if name not in ("NodeList", "EC", "DerivedEC")}
-    write(site, HASH, ISO, never | {"JobID": "19", "Start": str(NOON), "State": "4", "TimeLimit": "I"}, prefix="job")
+    never |= {"JobID": "19", "Start": str(NOON), "State": "4", "TimeLimit": "I"}
+    resized = ISO | {"JobID": "20", "State": str(1 << 13)}
+    for prefix in ("job", "old"):
+        write(site, HASH, ISO, never, resized, prefix=prefix)
     with site.redis.client() as client:
-        for job_id in ("17", "18", "19"):
+        for job_id in ("17", "18", "19", "20"):
             assert client.execute_command("SLURMJC.INDEX", "job", job_id)
+        assert client.keys("job:1*") == []
     before = stored(site)
-    assert summary(site, source(site, "job")) == {"read": 3, "already_there": 3}
+    assert summary(site, source(site)) == {"read": 4, "already_there": 4}
     assert stored(site) == before
+    with site.redis.client() as client:
+        client.flushall()
+    write(site, HASH, ISO, never, resized)
+    assert summary(site, source(site)) == {"read": 4, "stored": 4}
+    for ours, modules in zip(stored(site), before, strict=True):
+        differing = {name for name in ours if ours[name] != modules[name]}
+        assert differing <= {"node_count", "cpu_count"}, (ours, modules)
 
 
 def test_other_keys_are_left_alone_and_damaged_hashes_are_refused(site: Site, tmp_path: Path) -> None:
@@ -78,7 +89,7 @@ def test_other_keys_are_left_alone_and_damaged_hashes_are_refused(site: Site, tm
     assert (found["read"], found["stored"], found["refused"]) == (3, 1, 2)
     reasons = {entry["at"]: entry["reason"] for entry in found["reasons"]}
     assert "'tomorrow' is no time" in reasons["old:20"]
-    assert "has no field 'UID'" in reasons["old:21"]
+    assert "has no field 'State'" in reasons["old:21"]
     assert "tomorrow" in (tmp_path / "slurmjc-import-upstream.refused").read_text()
 
 
