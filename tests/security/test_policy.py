@@ -15,11 +15,12 @@ from hypothesis import HealthCheck, given, settings
 
 from slurmjcd import criteria, protocol, record
 from slurmjcd.access import AccessPolicy, Peer
-from slurmjcd.config import Config, QuerySection, RedisSection
+from slurmjcd.config import QuerySection
 from slurmjcd.metrics import Metrics
 from slurmjcd.query import query_server
 from slurmjcd.store import Store
 from tests.harness import RedisServer
+from tests.slurmjcd import sharded
 from tests.slurmjcd.jobs import NOON, job
 
 UIDS: Final = (1000, 1001, 1002)
@@ -43,8 +44,8 @@ def marked(number: int) -> bytes:
 def redis(session_rundir: Path) -> Iterator[RedisServer]:
     server = RedisServer(session_rundir / "policy")
     server.start()
-    with server.client() as client:
-        client.execute_command("SLURMJC.PUT", "job", "RECORDS", *(marked(n) for n in range(1, JOBS + 1)))
+    for shards in (1, 3):
+        sharded.put(server, [marked(number) for number in range(1, JOBS + 1)], shards=shards)
     yield server
     server.stop()
 
@@ -74,6 +75,7 @@ USEFUL = st.one_of(
 )
 ANYTHING = st.tuples(COMMANDS, st.lists(WORDS, max_size=6)).map(lambda pair: (pair[0], *pair[1]))
 SESSION = st.lists(st.one_of(USEFUL, USEFUL, ANYTHING), min_size=1, max_size=12)
+SHARDS = st.sampled_from([1, 3])
 BROKEN = st.tuples(SESSION, st.integers(0, 400), st.binary(max_size=8))
 
 
@@ -114,9 +116,9 @@ def counted(reply: Any) -> int:
     return sum(row[-5] for row in reply) if isinstance(reply, list) else 0
 
 
-async def session(redis: RedisServer, path: Path, uid: int, data: bytes) -> list[Any]:
+async def session(redis: RedisServer, path: Path, uid: int, data: bytes, shards: int) -> list[Any]:
     """What one connection of that user gets for these bytes."""
-    config = Config(redis=RedisSection(address=redis.address), query=QuerySection(request_s=0.2, idle_s=0.2))
+    config = sharded.config(redis, shards, QuerySection(request_s=0.2, idle_s=0.2))
     policy = AccessPolicy(
         private=True, operators=[], operator_uids=[0], coordinators={"Account-of-1001-": [str(COORDINATOR)]}
     )
@@ -142,12 +144,12 @@ async def session(redis: RedisServer, path: Path, uid: int, data: bytes) -> list
     return replies
 
 
-def run(redis: RedisServer, uid: int, data: bytes) -> list[Any]:
+def run(redis: RedisServer, uid: int, data: bytes, shards: int) -> list[Any]:
     path = redis.directory / "policy.sock"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("slurmjcd.asking.peer_of", lambda transport: Peer(uid, 1, uid))
         try:
-            return asyncio.run(session(redis, path, uid, data))
+            return asyncio.run(session(redis, path, uid, data, shards))
         finally:
             path.unlink(missing_ok=True)
 
@@ -158,10 +160,10 @@ EXAMPLES = settings(
 
 
 @EXAMPLES
-@given(words=SESSION)
-def test_every_row_is_the_callers_own(redis: RedisServer, words: list[tuple[str, ...]]) -> None:
+@given(words=SESSION, shards=SHARDS)
+def test_every_row_is_the_callers_own(redis: RedisServer, words: list[tuple[str, ...]], shards: int) -> None:
     asked = b"".join(request_bytes(request) for request in words)
-    replies = run(redis, ME, asked)
+    replies = run(redis, ME, asked, shards)
     for request, reply in zip([("HELLO",), *words], replies, strict=False):
         if isinstance(reply, hiredis.ReplyError):
             continue
@@ -173,40 +175,42 @@ def test_every_row_is_the_callers_own(redis: RedisServer, words: list[tuple[str,
 
 
 @EXAMPLES
-@given(words=SESSION)
+@given(words=SESSION, shards=SHARDS)
 def test_a_coordinator_sees_their_own_and_those_of_their_accounts(
-    redis: RedisServer, words: list[tuple[str, ...]]
+    redis: RedisServer, words: list[tuple[str, ...]], shards: int
 ) -> None:
-    replies = run(redis, COORDINATOR, b"".join(request_bytes(request) for request in words))
+    replies = run(redis, COORDINATOR, b"".join(request_bytes(request) for request in words), shards)
     for request, reply in zip([("HELLO",), *words], replies, strict=False):
         if not isinstance(reply, hiredis.ReplyError):
             assert uids_in(reply) <= {COORDINATOR, 1001}, (request, reply)
 
 
 @EXAMPLES
-@given(broken=BROKEN)
+@given(broken=BROKEN, shards=SHARDS)
 def test_bytes_that_are_no_requests_get_nothing_either(
-    redis: RedisServer, broken: tuple[list[tuple[str, ...]], int, bytes]
+    redis: RedisServer, broken: tuple[list[tuple[str, ...]], int, bytes], shards: int
 ) -> None:
     words, at, inserted = broken
     data = b"".join(request_bytes(request) for request in words)
-    replies = run(redis, ME, data[:at] + inserted + data[at:])
+    replies = run(redis, ME, data[:at] + inserted + data[at:], shards)
     for reply in replies:
         if not isinstance(reply, hiredis.ReplyError):
             assert uids_in(reply) <= {ME}, (words, at, inserted, reply)
 
 
-def test_the_sessions_above_do_get_rows(redis: RedisServer) -> None:
+@pytest.mark.parametrize("shards", [1, 3])
+def test_the_sessions_above_do_get_rows(redis: RedisServer, shards: int) -> None:
     """Otherwise they would prove nothing."""
     words = [("SLURMJC.MATCH", "q"), ("SLURMJC.FETCH", "q", "100", "RECORDS"), ("SLURMJC.AGG", "BY", "user")]
     for uid, expected in ((ME, {ME}), (COORDINATOR, {COORDINATOR, 1001}), (0, set(UIDS))):
-        replies = run(redis, uid, b"".join(request_bytes(request) for request in words))
+        replies = run(redis, uid, b"".join(request_bytes(request) for request in words), shards)
         assert uids_in(replies[2]) == expected
         assert uids_in(replies[3]) == expected
         assert len(replies[2]) == JOBS // len(UIDS) * len(expected)
 
 
-def test_coordinators_get_what_get_shows(redis: RedisServer) -> None:
+@pytest.mark.parametrize("shards", [1, 3])
+def test_coordinators_get_what_get_shows(redis: RedisServer, shards: int) -> None:
     for number, expected in ((1, True), (2, True), (3, False)):
-        (_, reply) = run(redis, COORDINATOR, request_bytes(("SLURMJC.GET", str(number))))
+        (_, reply) = run(redis, COORDINATOR, request_bytes(("SLURMJC.GET", str(number))), shards)
         assert bool(reply) is expected, number
