@@ -22,8 +22,8 @@ from slurmjcd.access import AccessPolicy, Peer, peer_of
 from slurmjcd.backoff import Quiet
 from slurmjcd.config import QuerySection
 from slurmjcd.errors import ProtocolError, Refused
-from slurmjcd.events import EventFeed
 from slurmjcd.fanout import Forgetting
+from slurmjcd.feeds import EventFeeds
 from slurmjcd.metrics import Metrics
 from slurmjcd.protocol import Limits, Request, RequestParser
 from slurmjcd.sources import ShardSource, Source
@@ -65,7 +65,7 @@ class QueryServer:
     forget: Forgetting = field(default_factory=Forgetting)
     shards: list[ShardSource] = field(init=False)
     sources: list[Source] = field(init=False)  # the shards, and what else holds jobs
-    feed: EventFeed = field(init=False)
+    feed: EventFeeds = field(init=False)
     held: int = 0  # bytes of requests that have not come whole
     unread: int = 0  # bytes of answers; as last counted, so too many rather than too few
     _counted_s: float = 0.0
@@ -74,7 +74,7 @@ class QueryServer:
         self.shares = Shares(max(1, self.config.store_connections // 2))
         self.shards = [ShardSource(shard, self.config, self.forget) for shard in self.store.shards]
         self.sources = list(self.shards)
-        self.feed = EventFeed(self.store)
+        self.feed = EventFeeds(self.store, self.shards)
 
     def connection(self) -> Connection:
         return self.make(self)

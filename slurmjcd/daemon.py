@@ -179,7 +179,7 @@ class Daemon:
         self.query = query_server(self.store, self.config.query, self.metrics, self._policy(self.config))
         self.query.status = lambda operator: status.report(self, operator=operator)
         self.query.connections_max = self._descriptors_for_queries()
-        self.query.feed.off = "ingest" in self.config.daemon.roles and not self.config.redis.events
+        self.query.feed.switch_off("ingest" in self.config.daemon.roles and not self.config.redis.events)
         if self.shipper is not None:
             self.query.why_incomplete = self.shipper.why_incomplete
         self._servers["query"] = Listener("query", listener, self.query.connection, admit=self.query.admit)

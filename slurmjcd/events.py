@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The stream of completed jobs, followed for all who wait: one blocked read, however many they are.
+"""A shard's stream of completed jobs, followed for all who wait: one blocked read, however many they are.
 
 It follows while somebody waits, and for a minute longer; what came lately is kept in memory.
 """
@@ -19,7 +19,7 @@ from slurmjcd.access import View
 from slurmjcd.backoff import Backoff, Quiet
 from slurmjcd.errors import Refused, StoreError, Unavailable
 from slurmjcd.jobwords import JobWords, Shown
-from slurmjcd.store import Store
+from slurmjcd.store import Shard
 from slurmjcd.storeinfo import StoreInfo
 from slurmjcd.storelink import StoreLink
 
@@ -51,27 +51,30 @@ class Event:
 
 @dataclass(eq=False, slots=True)
 class Waiter:
-    """Somebody who waits. `woken` is set when something came that may be for them, the first of it above `after`."""
+    """Somebody who waits. `woken` is set when something came that may be for them.
+
+    `after` says by shard what the first of it is above; of other shards nothing came for them.
+    """
 
     words: JobWords | None  # None: for any job
     view: View
-    after: EventId | None = None
+    after: dict[int, EventId] = field(default_factory=dict)
     woken: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def wake(self, event: Event, before: EventId) -> None:
-        if self.after is None and self.view.allows(event.uid, event.account):
-            self.after = before
+    def wake(self, shard: int, event: Event, before: EventId) -> None:
+        if shard not in self.after and self.view.allows(event.uid, event.account):
+            self.after[shard] = before
             self.woken.set()
 
 
 class EventFeed:
     """`await position()` starts it; then `since` has what came, and `add`ed waiters are woken."""
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        self._block_ms = b"%d" % max(1, int(min(_BLOCK_S, store.reply_s / 2) * 1000))
+    def __init__(self, shard: Shard, reply_s: float) -> None:
+        self._shard = shard
+        self._block_ms = b"%d" % max(1, int(min(_BLOCK_S, reply_s / 2) * 1000))
         self.off = False  # whether the configuration says that there are none
-        self.key = store.prefix + b":events"
+        self.key = shard.prefix + b":events"
         self._kept: deque[Event] = deque(maxlen=_KEPT)
         self._any: set[Waiter] = set()
         self._by_number: dict[int, set[Waiter]] = {}
@@ -153,7 +156,7 @@ class EventFeed:
     async def _run(self) -> None:
         backoff, first = Backoff(longest_s=2.0), True
         while not self._idle:
-            link = self._store.asker()
+            link = self._shard.asker()
             try:
                 self._start(await link.open(), first)
                 first = False
@@ -201,10 +204,10 @@ class EventFeed:
             self._kept.append(event)
             before, self.last = self.last, event.id
             for waiter in self._any:
-                waiter.wake(event, before)
+                waiter.wake(self._shard.index, event, before)
             for number in {event.job_id, event.shown.number}:
                 for waiter in self._by_number.get(number, ()):
-                    waiter.wake(event, before)
+                    waiter.wake(self._shard.index, event, before)
 
 
 def parse_id(text: bytes) -> EventId:

@@ -150,7 +150,11 @@ async def ask_all(sources: Sequence[Source], questions: Sequence[Awaitable[T]]) 
     for _, error in failed:
         if not isinstance(error, StoreError):
             raise error
-    away = [f"{source.name}: {error}" for source, error in failed if not isinstance(error, Refused)]
+    away = [
+        f"{source.name}: {error}" if source.name else str(error)
+        for source, error in failed
+        if not isinstance(error, Refused)
+    ]
     if away:
         raise Unavailable("; ".join(away)) from failed[0][1]
     if failed:
@@ -161,7 +165,7 @@ async def ask_all(sources: Sequence[Source], questions: Sequence[Awaitable[T]]) 
 def awaited(exc: BaseException) -> str:
     """The sources that a question was waiting for when it was cut short; '' where that isn't known."""
     cause = exc.__cause__ or exc.__context__
-    return ", ".join(getattr(cause, "__notes__", ()))
+    return ", ".join(filter(None, getattr(cause, "__notes__", ())))
 
 
 class Forgetting:

@@ -281,7 +281,7 @@ class QueryConnection(Connection):
 
     async def _watch(self, args: list[bytes], peer: Peer) -> bytes:
         _arity(args, watching.USAGE, at_least=4)
-        question = watching.parse(args)
+        question = watching.parse(args, self.server.feed)
         view = await self._view(args, peer)
         return await watching.watch(self, question, peer, view)
 

@@ -57,7 +57,7 @@ class Source(Protocol):
 
     @property
     def name(self) -> str:
-        """How errors name it: `shard 2 of 6 (job ids with id % 6 = 2)`."""
+        """How errors name it: `shard 2 of 6 (job ids with id % 6 = 2)`; '' where they needn't."""
 
     def holds(self, job_id: int) -> bool:
         """Whether runs of this job may be here."""
@@ -88,7 +88,11 @@ class ShardSource:
 
     @property
     def name(self) -> str:
-        return self._shard.name
+        return self._shard.name if self._shard.count > 1 else ""
+
+    @property
+    def prefix(self) -> bytes:
+        return self._shard.prefix
 
     def holds(self, job_id: int) -> bool:
         return shard_of(job_id, self._shard.count) == self._shard.index
@@ -97,7 +101,7 @@ class ShardSource:
         cursor = ShardCursor(self._shard, self._config, secrets.token_hex(16).encode())
         words = (protocol.MATCH, self._shard.prefix, cursor.id, *criteria.flatten(asked))
         try:
-            found = await self._patiently(lambda link: link.call(*words))
+            found = await self.ask(lambda link: link.call(*words))
         except Refused:
             raise
         except BaseException:
@@ -118,18 +122,21 @@ class ShardSource:
 
     async def info(self, *, segments: bool = False) -> StoreInfo:
         """What SLURMJC.INFO says of this shard and its server."""
-        return await self._patiently(lambda link: link.info(segments=segments))
+        return await self.ask(lambda link: link.info(segments=segments))
 
     async def _read(self, *words: bytes, most: int) -> list[Any]:
-        answer = await self._patiently(lambda link: link.call_unread(*words, most=most))
+        answer = await self.ask(lambda link: link.call_unread(*words, most=most))
         large = len(answer) > _IN_PASSING
         rows = await asyncio.to_thread(parse_reply, answer) if large else parse_reply(answer)
         if not isinstance(rows, list):
             raise Unavailable(f"the reply to {words[0].decode()} is no list")
         return rows
 
-    async def _patiently(self, call: Callable[[StoreLink], Awaitable[T]]) -> T:
-        """What a call gives; while the shard is on its way to another server of a cluster, wait and ask again."""
+    async def ask(self, call: Callable[[StoreLink], Awaitable[T]]) -> T:
+        """What a call gives with a connection to the shard's server.
+
+        While the shard is on its way to another server of a cluster, it waits and calls again.
+        """
         until_s, backoff = time.monotonic() + _WAITED * self._config.timeout_s, Backoff(longest_s=0.5)
         while True:
             try:

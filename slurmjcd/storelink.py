@@ -147,11 +147,16 @@ class StoreLink:
 
     async def send(self, parts: Sequence[bytes]) -> None:
         """Send the bytes of whole commands."""
+        task = asyncio.current_task()
+        wanted_off = task.cancelling() if task is not None else 0
         try:
             await self._connection.send_packed_command(parts, check_health=False)
         except (exceptions.RedisError, OSError, TimeoutError, RuntimeError) as exc:
             # RuntimeError is what uvloop says when the connection closed a moment ago
             raise Unavailable(f"connection to Redis at {self.address} lost: {_text(exc)}") from exc
+        if task is not None and task.cancelling() > wanted_off:
+            # redis-py sends inside wait_for, which in Python 3.11 loses a cancellation that comes as it ends
+            raise asyncio.CancelledError
 
     async def receive(self, *, timeout_s: float | None = None) -> Any:
         """The next reply; an error reply is raised as one of ours."""

@@ -12,7 +12,7 @@ import secrets
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from slurmjcd import criteria, protocol
 from slurmjcd.access import Peer, View, restricted
@@ -20,8 +20,11 @@ from slurmjcd.asking import QueryServer
 from slurmjcd.backoff import Backoff
 from slurmjcd.errors import Refused, Unavailable
 from slurmjcd.events import Event, EventId, Run, Waiter, format_id, parse_entries, parse_id, run_of
+from slurmjcd.fanout import ask_all
+from slurmjcd.feeds import EventFeeds, Place, format_place, in_turn
 from slurmjcd.jobwords import JobWords
 from slurmjcd.record import decode
+from slurmjcd.sources import ShardSource
 from slurmjcd.storelink import StoreLink
 
 USAGE: Final = "SLURMJC.WATCH <event id or $> <max> <milliseconds> [criterion value ...]"
@@ -38,15 +41,15 @@ class Asker(Protocol):
 
     @property
     def server(self) -> QueryServer: ...
-    def link(self, peer: Peer) -> AbstractAsyncContextManager[StoreLink]: ...
+    def share(self, peer: Peer) -> AbstractAsyncContextManager[None]: ...
     def waits(self, peer: Peer) -> AbstractContextManager[None]: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What a caller wants to hear of. `cursor` None: what comes from now on."""
+    """What a caller wants to hear of. `place` None: what comes from now on."""
 
-    cursor: EventId | None
+    place: Place | None
     most: int
     wait_s: float
     asked: criteria.Criteria  # without `job`
@@ -55,14 +58,14 @@ class Question:
 
 @dataclass(slots=True)
 class Found:
-    """What there was to tell: records in the order in which they were stored, up to `cursor`."""
+    """What there was to tell: records in the order in which they were stored, up to `place`, an id of each shard."""
 
-    cursor: EventId
+    place: list[EventId]
     records: list[bytes]
-    lost: bool = False  # events between the caller's cursor and the first that is kept are gone
+    lost: bool = False  # events between the caller's place and the first that is kept are gone
 
 
-def parse(args: list[bytes]) -> Question:
+def parse(args: list[bytes], feeds: EventFeeds) -> Question:
     """The question in a request.
 
     Raises:
@@ -73,16 +76,16 @@ def parse(args: list[bytes]) -> Question:
     if not args[3].isdigit() or int(args[3][:12]) > _MS_MAX:
         raise Refused(f"<milliseconds> must be a number from 0 to {_MS_MAX}; usage: {USAGE}")
     try:
-        cursor = None if args[1] == b"$" else parse_id(args[1])
-    except Unavailable:
-        raise Refused(f"the id of an event is '$' or such as 1772366400000-0; usage: {USAGE}") from None
+        place = None if args[1] == b"$" else feeds.parse(args[1])
+    except Refused as exc:
+        raise Refused(f"{exc}; usage: {USAGE}") from None
     asked = criteria.pairs(args[4:])
     for name, _ in asked:
         if name in _IGNORED:
             raise Refused(f"SLURMJC.WATCH takes no criterion '{name.decode()}'")
     jobs = [value for name, value in asked if name == b"job"]
     rest = [(name, value) for name, value in asked if name != b"job"]
-    return Question(cursor, int(args[2]), int(args[3]) / 1000, rest, JobWords(jobs) if jobs else None)
+    return Question(place, int(args[2]), int(args[3]) / 1000, rest, JobWords(jobs) if jobs else None)
 
 
 async def watch(asker: Asker, question: Question, peer: Peer, view: View) -> bytes:
@@ -91,9 +94,9 @@ async def watch(asker: Asker, question: Question, peer: Peer, view: View) -> byt
     feed, config = server.feed, server.config
     async with asyncio.timeout(config.timeout_s):
         now = await feed.position()
-        if question.cursor is None:  # a wrong question should fail now and not when a job ends
-            await _ask(asker, peer, question.asked, view, [])
-    found = Found(now if question.cursor is None else question.cursor, [])
+        if question.place is None:  # a wrong question should fail now and not when a job ends
+            await _check(asker, peer, question.asked, view)
+    found = Found(list(now if question.place is None else question.place), [])
     waiter = Waiter(question.words, view)
     with asker.waits(peer):
         feed.add(waiter)
@@ -103,7 +106,7 @@ async def watch(asker: Asker, question: Question, peer: Peer, view: View) -> byt
         finally:
             asker.on_end = None
             feed.remove(waiter)
-    return protocol.reply([format_id(found.cursor), int(found.lost), *found.records])
+    return protocol.reply([format_place(tuple(found.place)), int(found.lost), *found.records])
 
 
 async def _until_found(asker: Asker, question: Question, peer: Peer, waiter: Waiter, found: Found) -> None:
@@ -111,7 +114,7 @@ async def _until_found(asker: Asker, question: Question, peer: Peer, waiter: Wai
     deadline, backoff = loop.time() + question.wait_s, Backoff(longest_s=2.0)
     while True:
         waiter.woken.clear()
-        waiter.after = None
+        waiter.after.clear()
         try:
             async with asyncio.timeout(asker.server.config.timeout_s):
                 looked = await _look(asker, question, peer, found)
@@ -130,71 +133,107 @@ async def _until_found(asker: Asker, question: Question, peer: Peer, waiter: Wai
             async with asyncio.timeout(max(0.0, deadline - loop.time())):
                 await waiter.woken.wait()
         except TimeoutError:
-            if waiter.after is None:  # of what came nothing was for this one
-                found.cursor = feed.last
+            if not waiter.after:  # of what came nothing was for this one
+                found.place = list(feed.last)
                 return
-        if waiter.after is not None:
-            found.cursor = waiter.after
+        if waiter.after:
+            found.place = [waiter.after.get(shard, last) for shard, last in enumerate(feed.last)]
 
 
 async def _look(asker: Asker, question: Question, peer: Peer, found: Found) -> bool:
-    """Look at the next events above the cursor; False when there are none."""
+    """Look at the next events above the place; False when there are none."""
     server = asker.server
-    feed = server.feed
-    found.cursor = min(found.cursor, feed.last)  # above it is what Redis has lost
-    events = feed.since(found.cursor)
-    if events is None:
-        events = await _earlier(asker, peer, found)
-    if not events:
+    streams: list[list[Event]] = []
+    for shard, feed in enumerate(server.feed.feeds):
+        found.place[shard] = min(found.place[shard], feed.last)  # above it is what Redis has lost
+        events = feed.since(found.place[shard])
+        streams.append(await _earlier(asker, peer, found, shard) if events is None else events)
+    if not any(streams):
         return False
     view = await server.policy.view(peer.uid)
-    cursor, wanted = found.cursor, list[Event]()
-    for event in events[:_BATCH]:
-        cursor = event.id
+    place, wanted = list(found.place), list[tuple[int, Event]]()
+    for shard, event in in_turn(streams, _BATCH):
+        place[shard] = event.id
         words = question.words
         if view.allows(event.uid, event.account) and (words is None or words.match(event.job_id, event.shown)):
-            wanted.append(event)
+            wanted.append((shard, event))
             if len(wanted) == question.most:
                 break
     if wanted:
-        found.records = await _ask(asker, peer, question.asked, view, wanted)
-    found.cursor = cursor
+        found.records = await _records(asker, peer, question.asked, view, wanted)
+    found.place = place
     return True
 
 
-async def _earlier(asker: Asker, peer: Peer, found: Found) -> list[Event]:
-    """Events that are no longer in memory."""
-    feed = asker.server.feed
-    async with asker.link(peer) as link:
-        info = (await link.info()).fields
-        words = (b"XRANGE", feed.key, b"(" + format_id(found.cursor), b"+", b"COUNT", b"%d" % _BATCH)
-        entries = await link.call(*words)
+async def _earlier(asker: Asker, peer: Peer, found: Found, shard: int) -> list[Event]:
+    """Events of a shard that are no longer in memory."""
+    feed, after = asker.server.feed.feeds[shard], found.place[shard]
+    words = (b"XRANGE", feed.key, b"(" + format_id(after), b"+", b"COUNT", b"%d" % _BATCH)
+
+    async def ask(link: StoreLink) -> tuple[dict[str, Any], Any]:
+        return (await link.info()).fields, await link.call(*words)
+
+    async with asker.share(peer):
+        source = asker.server.shards[shard]
+        ((info, entries),) = await ask_all([source], [source.ask(ask)])
     trimmed = info["events_added"] > info["events"]
-    found.lost |= bool(found.cursor < parse_id(info["events_first"]) and trimmed and found.cursor > (0, 0))
+    found.lost |= bool(after < parse_id(info["events_first"]) and trimmed and after > (0, 0))
     events = parse_entries(entries)
     if not events:
-        found.cursor = feed.last
+        found.place[shard] = feed.last
     return events
 
 
-async def _ask(asker: Asker, peer: Peer, asked: criteria.Criteria, view: View, wanted: list[Event]) -> list[bytes]:
-    """The records of those events that meet the criteria; without events only see that the question is one.
+def _allowed(asked: criteria.Criteria, view: View) -> criteria.Criteria:
+    """The criteria with the access policy in them.
 
     Raises:
-        Refused: it is none, or about jobs of others, which this caller may not see.
+        Refused: they are about jobs of others alone, which this caller may not see, or none.
     """
     allowed = restricted(asked, view)
     if allowed is None:
         raise Refused("you may see your own jobs only", code="NOPERM")
-    if wanted:
-        allowed = [*allowed, (b"job", b",".join({b"%d" % event.job_id for event in wanted}))]
-    else:
-        allowed = [*allowed, (b"limit", b"1")]
-    prefix, own_id = asker.server.store.prefix, secrets.token_hex(16).encode()
+    return allowed
+
+
+async def _check(asker: Asker, peer: Peer, asked: criteria.Criteria, view: View) -> None:
+    """Raises Refused when the question is none; any shard can tell."""
+    allowed = [*_allowed(asked, view), (b"limit", b"1")]
+    source = asker.server.shards[0]
+    async with asker.share(peer):
+        await ask_all([source], [_rows(source, allowed)])
+
+
+async def _records(
+    asker: Asker, peer: Peer, asked: criteria.Criteria, view: View, wanted: list[tuple[int, Event]]
+) -> list[bytes]:
+    """The records of those events that meet the criteria."""
+    allowed = _allowed(asked, view)
+    by_shard: dict[int, set[bytes]] = {}
+    for shard, event in wanted:
+        by_shard.setdefault(shard, set()).add(b"%d" % event.job_id)
+    sources = [asker.server.shards[shard] for shard in by_shard]
+    questions = [
+        _rows(source, [*allowed, (b"job", b",".join(jobs))])
+        for source, jobs in zip(sources, by_shard.values(), strict=True)
+    ]
     rows: dict[Run, bytes] = {}
-    async with asker.link(peer) as link:
-        if await link.call(protocol.MATCH, prefix, own_id, *criteria.flatten(allowed)) is None:
-            return []
-        while page := await link.call(protocol.FETCH, prefix, own_id, b"%d" % _BATCH, b"RECORDS"):
+    async with asker.share(peer):
+        for found in await ask_all(sources, questions):
+            rows |= found
+    return [rows.pop(event.run) for _, event in wanted if event.run in rows]
+
+
+async def _rows(source: ShardSource, asked: criteria.Criteria) -> dict[Run, bytes]:
+    """The records that match in a shard, by the run that each reports."""
+    own_id = secrets.token_hex(16).encode()
+    rows: dict[Run, bytes] = {}
+
+    async def ask(link: StoreLink) -> None:
+        if await link.call(protocol.MATCH, source.prefix, own_id, *criteria.flatten(asked)) is None:
+            return
+        while page := await link.call(protocol.FETCH, source.prefix, own_id, b"%d" % _BATCH, b"RECORDS"):
             rows.update((run_of(decode(row)), row) for row in page)
-    return [rows.pop(event.run) for event in wanted if event.run in rows]
+
+    await source.ask(ask)
+    return rows

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from slurmjcd.config import Config, QuerySection, RedisSection
 from slurmjcd.record import decode
@@ -12,15 +13,15 @@ from slurmjcd.store import Store
 from tests.harness import RedisServer
 
 
-def put(server: RedisServer, records: Iterable[bytes], *, shards: int = 1, prefix: bytes = b"job") -> None:
-    """Store records where a daemon with so many shards would."""
+def put(server: RedisServer, records: Iterable[bytes], *words: Any, shards: int = 1, prefix: bytes = b"job") -> None:
+    """Store records where a daemon with so many shards would; `words` are of PUT, before RECORDS."""
     parts: list[list[bytes]] = [[] for _ in range(shards)]
     for record in records:
         parts[shard_of(decode(record)["job_id"], shards)].append(record)
     with server.client() as client:
         for name, part in zip(shard_prefixes(prefix, shards), parts, strict=True):
             for first in range(0, len(part), 1000):
-                client.execute_command("SLURMJC.PUT", name, "RECORDS", *part[first : first + 1000])
+                client.execute_command("SLURMJC.PUT", name, *words, "RECORDS", *part[first : first + 1000])
         if shards > 1:
             client.set(prefix + b":shards", shards)
 

@@ -199,6 +199,15 @@ async def test_a_shard_that_is_away_is_named_and_nothing_is_left_out(servers: li
         assert await fetched(wire) == JOBS
 
 
+async def test_where_there_is_one_part_it_is_not_named(make_redis: Callable[..., RedisServer], rundir: Path) -> None:
+    server = make_redis()
+    async with answering(rundir / "q.sock", sharded.store(server, 1)) as (_, wire):
+        server.kill()
+        for words in (("MATCH", "q"), ("INFO",), ("WATCH", "$", "1", "0")):
+            answer = text(await wire.call(f"SLURMJC.{words[0]}", *words[1:]))
+            assert answer.startswith("UNAVAILABLE no connection to Redis at "), words
+
+
 @pytest.mark.parametrize("back", [False, True])
 async def test_a_shard_killed_between_two_pages_ends_the_answer_with_an_error(
     servers: list[RedisServer], rundir: Path, back: bool

@@ -11,6 +11,7 @@ import pytest
 
 from slurmjcd import events
 from slurmjcd.access import AccessPolicy, Peer
+from slurmjcd.feeds import Place
 from slurmjcd.record import decode
 from tests.slurmjcd.jobs import NOON, job
 from tests.slurmjcd.test_query import ME, Asking, asking, private
@@ -42,6 +43,10 @@ async def told(wire: Wire) -> list[int]:
 def ids(reply: Any) -> list[int]:
     assert isinstance(reply, list), reply
     return [decode(record)["job_id"] for record in reply[2:]]
+
+
+def place_of(cursor: bytes) -> Place:
+    return (events.parse_id(cursor),)
 
 
 async def until(condition: Any) -> None:
@@ -95,7 +100,7 @@ async def test_jobs_by_number_task_and_part(asking: Asking, words: str, expected
         job(70, het_job_id=70, het_job_offset=0), job(71, het_job_id=70, het_job_offset=1),
     ]  # fmt: skip
     end(asking, *records)
-    await until(lambda: asking.server.feed.last > events.parse_id(cursor))
+    await until(lambda: asking.server.feed.last > place_of(cursor))
     assert ids(await wire.call("SLURMJC.WATCH", cursor, 10, 0, "job", words)) == expected
     await wire.call("SLURMJC.MATCH", "q", "job", words)
     found = await wire.call("SLURMJC.FETCH", "q", 100, "RECORDS")
@@ -123,7 +128,7 @@ async def test_the_place_passes_over_what_was_not_for_this_caller(asking: Asking
     end(asking, job(50))
     reply = await wire.reply()
     assert reply[2:] == []
-    assert events.parse_id(reply[0]) == asking.server.feed.last > events.parse_id(cursor)
+    assert place_of(reply[0]) == asking.server.feed.last > place_of(cursor)
 
 
 async def test_what_memory_no_longer_has_comes_from_the_stream(asking: Asking, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -164,7 +169,7 @@ async def test_jobs_of_others_wake_nobody_who_may_not_see_them(asking: Asking) -
     wire.send("SLURMJC.WATCH", cursor, 10, LONG)
     await waiting(asking, 1)
     end(asking, job(50, uid=ME + 1))
-    await until(lambda: asking.server.feed.last > events.parse_id(cursor))
+    await until(lambda: asking.server.feed.last > place_of(cursor))
     end(asking, job(51, uid=ME), job(52, uid=ME + 1))
     assert await told(wire) == [51]
 
@@ -280,10 +285,10 @@ async def test_the_daemons_end_ends_the_wait(asking: Asking) -> None:
 
 async def test_nobody_waits_any_more_nobody_reads(asking: Asking, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(events, "_IDLE_S", 0.3)
-    asking.server.feed._block_ms = b"50"
+    asking.server.feed.feeds[0]._block_ms = b"50"
     wire = await asking.connect()
     await start(wire)
-    await until(lambda: asking.server.feed._task is None)
+    await until(lambda: asking.server.feed.feeds[0]._task is None)
     end(asking, job(50))
     cursor = await start(wire)
     wire.send("SLURMJC.WATCH", cursor, 10, LONG)
