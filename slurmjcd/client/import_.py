@@ -103,7 +103,6 @@ def open_source(source: str, words: dict[str, Any], config: Config) -> Source:
         WrongFormat: it is none that can be imported.
         OSError: it can't be read.
     """
-    from slurmjcd import slurmconf
     from slurmjcd.importing import sources
     from slurmjcd.importing.localtimes import find_zone
 
@@ -111,7 +110,23 @@ def open_source(source: str, words: dict[str, Any], config: Config) -> Source:
         zone_id, zone = find_zone(words["timezone"])
     except ValueError as exc:
         raise Failure(str(exc)) from exc
-    cluster = words["cluster"]
+    cluster = cluster_name(words["cluster"], config)
+    return sources.open_source(
+        source,
+        words["form"],
+        sources.Options(zone, zone_id, cluster, words["unknown_id"], _password(words["password_file"])),
+    )
+
+
+def cluster_name(said: str | None, config: Config) -> str:
+    """The cluster of jobs that don't name theirs.
+
+    Raises:
+        Failure: nobody says it.
+    """
+    from slurmjcd import slurmconf
+
+    cluster = said
     if cluster is None:
         try:
             cluster = slurmconf.setting(config.access.slurm_conf, "ClusterName")
@@ -121,12 +136,7 @@ def open_source(source: str, words: dict[str, Any], config: Config) -> Source:
         raise Failure(
             f"name the cluster with --cluster: {config.access.slurm_conf} can't be read or has no ClusterName"
         )
-    # Slurm itself lowers it, so do records of its plugin
-    return sources.open_source(
-        source,
-        words["form"],
-        sources.Options(zone, zone_id, cluster.lower(), words["unknown_id"], _password(words["password_file"])),
-    )
+    return cluster.lower()  # Slurm itself lowers it, so do records of its plugin
 
 
 async def do_import(config: Config, source: Source, refused_path: Path, *, dry: bool, wait_s: float) -> Summary:

@@ -22,6 +22,7 @@ _COMMANDS: Final = {
     "export": "Write jobs for other programs: NDJSON, CSV, Parquet, XDMoD.",
     "import": "Take in jobs from logs, tables and other tools, each once.",
     "jobs": "List completed jobs, with sacct's flags.",
+    "migrate": "Take in what slurm-redis left in the daemon's Redis, in place.",
     "quarantine": "Records that were refused: list, show, retry, drop.",
     "report": "Count jobs and what they used, by user, account, state, day.",
     "show": "Show everything known of a job.",

@@ -78,7 +78,7 @@ class Import:
             await self._send(batch)
             waiting = batch
         self._refused.flush()
-        await self._target.settle(self._config.durability)
+        await self._target.settle()
         return self.summary
 
     def _begin(self) -> int:

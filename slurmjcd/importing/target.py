@@ -20,6 +20,7 @@ from slurmjcd.config import RedisSection
 from slurmjcd.errors import ProtocolError, Unavailable
 from slurmjcd.importing.item import Item
 from slurmjcd.store import Store
+from slurmjcd.storelink import StoreLink
 
 _PAGE: Final = b"2000"
 _QUERY: Final = b"import-%d" % os.getpid()
@@ -48,7 +49,8 @@ def is_there(item: Item, run: Run) -> bool:
     assert fields is not None
     if fields["end"] > run.end and _identity(fields) == (run.cluster, run.submit, run.start, run.restart_count):
         return False
-    if (fields["cluster"] or "").lower() != (run.cluster or "").lower():
+    # upstream's plugin without slurmdbd names no cluster
+    if run.cluster and (fields["cluster"] or "").lower() != run.cluster.lower():
         return False
     if fields["start"] and run.start:
         return _equal(fields["start"], run.start, shift)
@@ -155,23 +157,28 @@ class Target:
             raise Unavailable("Redis replied to SLURMJC.PUT with no number")
         return reply
 
-    async def settle(self, durability: str) -> None:
-        """Wait until what was stored is as durable as the configuration wants.
+    async def settle(self) -> None:
+        """As `settle`, of what was stored here."""
+        await settle(self._writer, self._config)
 
-        Raises:
-            Unavailable: it isn't in time.
-        """
-        timeout_ms = b"%d" % int(self._config.reply_s * 600)
-        if durability == "aof":
-            words, wanted = [b"WAITAOF", b"1", b"0", timeout_ms], 1
-        elif durability == "replicas":
-            words, wanted = [b"WAIT", b"%d" % self._config.replicas, timeout_ms], self._config.replicas
-        else:
-            return
-        reply = await self._writer.call(*words)
-        done = reply[0] if isinstance(reply, list) and reply else reply
-        if not isinstance(done, int) or done < wanted:
-            raise Unavailable(f"all is stored, but not yet as durable as redis.durability = '{durability}' wants")
+
+async def settle(link: StoreLink, config: RedisSection) -> None:
+    """Wait until what was stored over this connection is as durable as the configuration wants.
+
+    Raises:
+        Unavailable: it isn't in time.
+    """
+    timeout_ms = b"%d" % int(config.reply_s * 600)
+    if config.durability == "aof":
+        words, wanted = [b"WAITAOF", b"1", b"0", timeout_ms], 1
+    elif config.durability == "replicas":
+        words, wanted = [b"WAIT", b"%d" % config.replicas, timeout_ms], config.replicas
+    else:
+        return
+    reply = await link.call(*words)
+    done = reply[0] if isinstance(reply, list) and reply else reply
+    if not isinstance(done, int) or done < wanted:
+        raise Unavailable(f"all is stored, but not yet as durable as redis.durability = '{config.durability}' wants")
 
 
 def _earliest(item: Item) -> int:

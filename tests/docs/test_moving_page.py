@@ -35,6 +35,7 @@ def follow(site: Site, block: Block, directory: Path) -> str:
         client.flushall()
     paths = {
         "slurmjc import": f"slurmjc import --config {site.daemon.conf}",
+        "slurmjc migrate": f"slurmjc migrate --cluster c1 --config {site.daemon.conf}",
         "/var/log": str(directory),
         "redis://oldhost:6379?prefix=job": f"{site.redis.address}?prefix=old:job",
     }
@@ -43,12 +44,14 @@ def follow(site: Site, block: Block, directory: Path) -> str:
     path = f"{Path(program('slurmjc')).parent}:{os.environ['PATH']}"
     if block.name == "upstream":
         write(site, HASH, ISO, prefix="old:job")
+    if block.name == "in-place":
+        write(site, HASH, ISO, prefix="job")
     return run(block, paths=paths, env={"PATH": path}, cwd=directory)
 
 
 def test_every_command_is_run_somewhere() -> None:
     runs = {block.name for block in BLOCKS.values() if block.runs}
-    assert runs == {"filetxt", "rotated", "mysql", "sacct", "json", "elasticsearch", "upstream"}
+    assert runs == {"filetxt", "rotated", "mysql", "sacct", "json", "elasticsearch", "upstream", "in-place"}
 
 
 def test_filetxt(running: Site, tmp_path: Path) -> None:
@@ -88,6 +91,14 @@ def test_elasticsearch_dump(running: Site, tmp_path: Path) -> None:
 def test_slurm_redis(running: Site, tmp_path: Path) -> None:
     follow(running, BLOCKS["upstream"], tmp_path)
     assert [fields["job_id"] for fields in stored(running)] == [17, 18]
+
+
+def test_slurm_redis_in_place(running: Site, tmp_path: Path) -> None:
+    said = follow(running, BLOCKS["in-place"], tmp_path)
+    assert said.split()[:2] == ["stored", "2"]
+    assert [fields["job_id"] for fields in stored(running)] == [17, 18]
+    with running.redis.client() as client:
+        assert client.keys("job:1*") == []
 
 
 def test_the_words_for_sacct_are_those_that_the_error_names() -> None:
