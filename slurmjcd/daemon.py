@@ -32,7 +32,7 @@ from slurmjcd.observer import Observer
 from slurmjcd.protocol import Limits
 from slurmjcd.query import QueryServer, query_server
 from slurmjcd.readiness import Readiness
-from slurmjcd.shipper import Shipper
+from slurmjcd.shippers import Shippers
 from slurmjcd.slurmconf import private_jobs
 from slurmjcd.sockets import OwnSocket
 from slurmjcd.spool import Spool
@@ -58,7 +58,7 @@ class Daemon:
         self.metrics = Metrics()
         self.store = Store(config)
         self.spool: Spool | None = None
-        self.shipper: Shipper | None = None
+        self.shipper: Shippers | None = None
         self.committer: Committer | None = None
         self.ingest: IngestServer | None = None
         self.intake: IntakeServer | None = None
@@ -155,7 +155,7 @@ class Daemon:
             pending_bytes=config.ingest.pending_bytes,
             connections=config.ingest.connections,
         )
-        self.shipper = Shipper(self.spool, self.store, config.redis, self.metrics)
+        self.shipper = Shippers(self.spool, self.store, config.redis, self.metrics)
         self._spawn("jobstats", self.metrics.jobs.run())
         self._spawn("committer", self.committer.run())
         self._spawn("shipper", self.shipper.run())
@@ -186,7 +186,8 @@ class Daemon:
 
     def _descriptors_for_queries(self) -> int:
         """How many descriptors connections that ask may take, so that what ingest and the spool need is left."""
-        kept = _RESERVED_DESCRIPTORS + self.config.query.store_connections
+        # each shard's connections to ask, its shipper's and its feed of events
+        kept = _RESERVED_DESCRIPTORS + (self.config.query.store_connections + 2) * len(self.store.shards)
         kept += self.config.ingest.connections if "ingest" in self.config.daemon.roles else 0
         room = max(descriptors() - kept, 1)
         if room < self.config.query.connections:
@@ -347,10 +348,8 @@ class Daemon:
             await asyncio.gather(self._tasks["committer"], return_exceptions=True)
         if self.query is not None:
             await self.query.close()
-        if self.shipper is not None and self.spool is not None and self.shipper.up:
-            while self.shipper.up and self.spool.state.backlog:
-                self.shipper.drained.clear()
-                await self.shipper.drained.wait()
+        if self.shipper is not None:
+            await self.shipper.drained()
 
     async def _shut_down(self) -> None:
         self._stop.set()

@@ -96,6 +96,12 @@ class Metrics:
             "end_to_end_seconds", "From a batch's commit to Redis' reply, in seconds", buckets=_OUTAGE
         )
         self.redis_up = gauge("redis_up", "1 when the daemon has a working connection to Redis")
+        self.shard_up = gauge("shard_up", "1 when the daemon has a working connection to this shard", "shard")
+        self.shard_waiting = gauge(
+            "shard_waiting_records",
+            "Records in the spool behind what this shard has, other shards' among them",
+            "shard",
+        )
         self.redis_failures = counter(
             "redis_failures_total", "Times that Redis could not be reached, or refused what the shipper sent"
         )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from slurmjcd import __version__
 from slurmjcd.errors import SpoolError
-from slurmjcd.stages import number
+from slurmjcd.storeinfo import number
 
 if TYPE_CHECKING:
     from slurmjcd.daemon import Daemon
@@ -36,8 +36,14 @@ class Readiness:
             shipper = daemon.shipper
             components["redis"] = {"ok": shipper.up, "status": shipper.status, "address": daemon.store.address}
             degraded = not shipper.up
-            if shipper.info is not None:
-                components["redis"]["module"] = shipper.info.text("module_version")
+            info = shipper.info
+            if info is not None:
+                components["redis"]["module"] = info.text("module_version")
+            if len(shipper.each) > 1:
+                components["redis"]["shards"] = [
+                    {"ok": one.up, "status": one.status, "address": one.address, "backlog_records": one.spool.backlog}
+                    for one in shipper.each
+                ]
         if daemon.embedded is not None:
             components["embedded"] = {
                 "ok": daemon.embedded.status == "running", "status": daemon.embedded.status, "pid": daemon.embedded.pid,
@@ -95,6 +101,12 @@ class Readiness:
     def _refresh_store(self) -> None:
         """What Redis said when it was last asked, ten seconds ago at most while it answers."""
         daemon, metrics = self._daemon, self._daemon.metrics
+        if daemon.shipper is not None:
+            metrics.redis_up.set(daemon.shipper.up)
+            for one in daemon.shipper.each if len(daemon.shipper.each) > 1 else ():
+                shard = str(one.shard.index)
+                metrics.shard_up.labels(shard).set(one.up)
+                metrics.shard_waiting.labels(shard).set(one.spool.backlog)
         info = daemon.shipper.info if daemon.shipper is not None else daemon.observer.stages.info
         if info is None:
             return

@@ -52,6 +52,10 @@ FIELDS: Final = [
 POSITION: Final = {name: position for position, name in enumerate(FIELDS)}
 IDENTITY: Final = ("cluster", "job_id", "submit", "start", "restart_count")
 
+_ARRAY_16: Final = 0xDC
+_FIXINT_MAX: Final = 0x7F
+_UINT_BYTES: Final = {0xCC: 1, 0xCD: 2, 0xCE: 4, 0xCF: 8}
+
 _UNPACK_OPTIONS: Final[dict[str, Any]] = {
     "raw": False,
     "unicode_errors": "surrogateescape",  # strings of a record need not be UTF-8
@@ -72,6 +76,26 @@ def decode_row(record: bytes) -> list[Any]:
     if not isinstance(row, list) or len(row) < len(FIELDS):
         raise ProtocolError(f"not a record: an array of at least {len(FIELDS)} values was expected")
     return row
+
+
+def peek_job_id(data: bytes, start: int, end: int) -> int | None:
+    """The job id of the record in data[start:end], of which nothing else is read; None where there is none."""
+    try:
+        # the array's head takes three bytes, the version one
+        if data[start] == _ARRAY_16 and data[start + 3] <= _FIXINT_MAX:
+            kind = data[start + 4]
+            if kind <= _FIXINT_MAX:
+                return kind
+            if kind in _UINT_BYTES:
+                return int.from_bytes(data[start + 5 : start + 5 + _UINT_BYTES[kind]], "big")
+        unpacker = msgpack.Unpacker(raw=True)
+        unpacker.feed(data[start:end])
+        unpacker.read_array_header()
+        unpacker.skip()
+        value = unpacker.unpack()
+    except (ValueError, IndexError, msgpack.UnpackException):
+        return None
+    return value if isinstance(value, int) and value >= 0 else None
 
 
 def decode(record: bytes) -> dict[str, Any]:

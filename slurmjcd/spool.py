@@ -38,7 +38,7 @@ class Spool:
         self.replay_bytes = replay_bytes
         self.state = SpoolState()
         self.ages = Ages()  # of what is not shipped
-        self.arrived = asyncio.Event()  # set at each commit; the shipper clears it
+        self._followers: list[asyncio.Event] = []
         self._tail: deque[Batch] = deque()
         self._tail_bytes = 0
         self._closed = False
@@ -98,7 +98,7 @@ class Spool:
             state.last, state.bytes = batches[-1].last, state.bytes + size
             self.ages.came(state.last)
             self._keep(batches)
-            self.arrived.set()
+            self._tell_followers()
 
     @property
     def full(self) -> bool:
@@ -136,8 +136,18 @@ class Spool:
         if changed:
             log.warning("spool: what a failed commit wrote is there after all; records up to %d", state.last)
             self.ages.came(state.last)
-            self.arrived.set()
+            self._tell_followers()
             raise SpoolError("the spool's disk failed a moment ago: send again")
+
+    def follow(self) -> asyncio.Event:
+        """An event that is set at each commit; whoever follows clears it."""
+        event = asyncio.Event()
+        self._followers.append(event)
+        return event
+
+    def _tell_followers(self) -> None:
+        for event in self._followers:
+            event.set()
 
     def _keep(self, batches: list[Batch]) -> None:
         self._tail.extend(batches)

@@ -16,6 +16,7 @@ from prometheus_client import Counter, Histogram
 from slurmjcd.advice import LOST, QUARANTINE, about_redis, about_spool
 from slurmjcd.shipper import NOT_YET
 from slurmjcd.sizes import size, span
+from slurmjcd.storeinfo import number
 
 if TYPE_CHECKING:
     from slurmjcd.daemon import Daemon
@@ -259,16 +260,6 @@ def total(metric: Counter | Histogram) -> float:
     """A counter's value, or how often a histogram was told one, over all labels."""
     ends = ("_total", "_count")
     return sum(sample.value for family in metric.collect() for sample in family.samples if sample.name.endswith(ends))
-
-
-def number(value: object) -> float | None:
-    """A number of SLURMJC.INFO, as Redis sent it; None when it is none."""
-    if isinstance(value, bytes):
-        try:
-            return float(value)
-        except ValueError:
-            return None
-    return float(value) if isinstance(value, (int, float)) else None
 
 
 def _short(text: str) -> str:

@@ -18,6 +18,7 @@ from slurmjcd.cluster import ClusterMap, OwnerRoute
 from slurmjcd.config import Config
 from slurmjcd.connections import Login
 from slurmjcd.errors import Moved, Refused, Unavailable
+from slurmjcd.layout import StoreLayout
 from slurmjcd.route import Route
 from slurmjcd.sentinel import MasterRoute, ReplicaRoute, ServerFinder
 from slurmjcd.shards import name_of, shard_of, shard_prefixes, slot_of
@@ -66,8 +67,8 @@ class Routes:
 class Shard:
     """One part of the store: the jobs under one prefix."""
 
-    def __init__(self, config: Config, routes: Routes, index: int, prefix: bytes) -> None:
-        self._config, self._routes = config, routes
+    def __init__(self, config: Config, routes: Routes, layout: StoreLayout, index: int, prefix: bytes) -> None:
+        self._config, self._routes, self._layout = config, routes, layout
         self.index = index
         self.count = config.redis.shards
         self.prefix = prefix
@@ -98,9 +99,10 @@ class Shard:
         """Lend an open connection of the user that reads. Who needs several shards' takes them in their order.
 
         Raises:
-            Unavailable: none can be had.
+            Unavailable: none can be had, or jobs are spread over another number of shards than is configured.
         """
         async with self._room:
+            await self._layout.check()
             link = await self._lent()
             try:
                 yield link
@@ -165,12 +167,34 @@ class Store:
 
     def __init__(self, config: Config) -> None:
         redis = config.redis
+        self._config = config
         self.prefix = redis.prefix.encode()
         self.address = config.redis_address
         self.reply_s = redis.reply_s
         self._routes = Routes(config)
         prefixes = shard_prefixes(self.prefix, redis.shards)
-        self.shards = tuple(Shard(config, self._routes, index, prefix) for index, prefix in enumerate(prefixes))
+        self.layout = StoreLayout(self)
+        self.shards = tuple(
+            Shard(config, self._routes, self.layout, index, prefix) for index, prefix in enumerate(prefixes)
+        )
+
+    @property
+    def is_cluster(self) -> bool:
+        return self._config.redis.has_cluster
+
+    def layout_link(self, key: bytes, *, writes: bool) -> StoreLink:
+        """A connection to where a plain key is; `connect` it: what lies under the prefix there is nobody's."""
+        redis = self._config.redis
+        login = connections.writer_login(redis) if writes else connections.reader_login(redis)
+        return self._plain(key, login, replica=redis.read_from == "replica" and not writes)
+
+    def unsharded_writer(self) -> StoreLink:
+        """A connection to what lies under the configured prefix itself, as if there were one shard; `open` it."""
+        return self._plain(self.prefix, connections.writer_login(self._config.redis))
+
+    def _plain(self, key: bytes, login: Login, *, replica: bool = False) -> StoreLink:
+        connection = connections.connection(self._config, login)
+        return StoreLink(connection, self.prefix, self.address, self._routes.route(key, replica=replica))
 
     def shard_of(self, job_id: int) -> Shard:
         """The part that has all runs of a job."""
@@ -197,4 +221,5 @@ class Store:
     async def close(self) -> None:
         for shard in self.shards:
             await shard.close()
+        await self.layout.close()
         await self._routes.close()

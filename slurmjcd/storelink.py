@@ -66,13 +66,26 @@ class StoreLink:
         Raises:
             Unavailable: not (yet); the text says why.
         """
-        if self._route is not None:
-            await self._find(self._route)
+        await self.connect()
         try:
-            return await self._open()
+            return await self._look()
         except Unavailable:
             self._avoid()
             raise
+
+    async def connect(self) -> None:
+        """Connect, whatever is there.
+
+        Raises:
+            Unavailable: not (yet).
+        """
+        if self._route is not None:
+            await self._find(self._route)
+        try:
+            await self._connection.connect()  # type: ignore[no-untyped-call]
+        except (exceptions.RedisError, OSError, TimeoutError) as exc:
+            self._avoid()
+            raise Unavailable(f"no connection to Redis at {self.address}: {_text(exc)}") from exc
 
     async def _find(self, route: Route) -> None:
         self._place = await route.find()
@@ -80,11 +93,7 @@ class StoreLink:
         connection.host, connection.port = self._place
         self.address = f"{connection.host}:{connection.port}"
 
-    async def _open(self) -> StoreInfo:
-        try:
-            await self._connection.connect()  # type: ignore[no-untyped-call]
-        except (exceptions.RedisError, OSError, TimeoutError) as exc:
-            raise Unavailable(f"no connection to Redis at {self.address}: {_text(exc)}") from exc
+    async def _look(self) -> StoreInfo:
         info = await self.info()
         self._has_module = True
         spoken = info.fields.get("protocol")

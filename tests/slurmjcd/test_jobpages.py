@@ -22,7 +22,7 @@ from slurmjcd.config import Config
 from slurmjcd.daemon import Daemon as InProcess
 from slurmjcd.errors import ConfigError
 from slurmjcd.jobpages import JobPages, page_token
-from slurmjcd.shipper import Shipper
+from slurmjcd.shippers import Shippers
 from slurmjcd.spool import Spool
 from tests.harness import Daemon, RedisServer, run_dir, wait_until
 from tests.harness.paths import program
@@ -315,9 +315,9 @@ async def test_an_hour_with_too_many_jobs_is_refused_before_they_are_read(
 async def test_a_store_that_lost_jobs_and_gets_them_again_is_not_asked(pages: JobPages, rundir: Path) -> None:
     there = pages._daemon
     spool = await Spool.open(rundir / "spool.db", max_bytes=100_000, replay_s=0, replay_bytes=0)
-    there.shipper = Shipper(spool, there.store, there.config.redis, there.metrics)
+    there.shipper = Shippers(spool, there.store, there.config.redis, there.metrics)
     assert (await answered(pages, "/api/jobs"))[0] == 200
-    there.shipper._lost_up_to = 7
+    there.shipper.each[0]._lost_up_to = 7
     status, text = await answered(pages, "/api/jobs")
     assert (status, "7 records are to come" in text) == (503, True)
     await spool.close()

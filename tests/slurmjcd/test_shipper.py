@@ -19,6 +19,7 @@ from slurmjcd.config import Config, RedisSection
 from slurmjcd.errors import OutOfSequence, Unavailable
 from slurmjcd.metrics import Metrics
 from slurmjcd.shipper import Shipper
+from slurmjcd.shippers import Shippers
 from slurmjcd.spool import Spool
 from slurmjcd.store import Store
 from slurmjcd.storeinfo import StoreInfo
@@ -37,13 +38,15 @@ class Shipping:
         self.spool, self.redis = spool, redis
         self.metrics = Metrics()
         self.taken = 0
+        self.shippers: Shippers
         self.shipper: Shipper
         self._task: asyncio.Task[None] | None = None
 
     def start(self, **settings: Any) -> None:
         section = RedisSection(address=self.redis.address, batch_records=10, in_flight=4, **settings)
-        self.shipper = Shipper(self.spool, Store(Config(redis=section)), section, self.metrics)
-        self._task = asyncio.create_task(self.shipper.run())
+        self.shippers = Shippers(self.spool, Store(Config(redis=section)), section, self.metrics)
+        self.shipper = self.shippers.each[0]
+        self._task = asyncio.create_task(self.shippers.run())
 
     async def stop(self) -> None:
         if self._task is not None:

@@ -293,9 +293,10 @@ def test_rows_are_cut_at_records() -> None:
 
 async def test_arrived_is_set_by_a_commit(open_spool: OpenSpool) -> None:
     spool = await open_spool()
-    assert not spool.arrived.is_set()
+    arrived = spool.follow()
+    assert not arrived.is_set()
     await spool.append([intake(1)], {})
-    await asyncio.wait_for(spool.arrived.wait(), 1)
+    await asyncio.wait_for(arrived.wait(), 1)
 
 
 def test_sqlite_is_new_enough_for_upsert() -> None:

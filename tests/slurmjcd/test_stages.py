@@ -15,6 +15,7 @@ from slurmjcd.config import Config
 from slurmjcd.daemon import Daemon
 from slurmjcd.protocol import join_frames
 from slurmjcd.shipper import Shipper
+from slurmjcd.shippers import Shippers
 from slurmjcd.spool import Spool
 from slurmjcd.stages import Stage, Stages, overall, size, span
 from slurmjcd.storeinfo import StoreInfo
@@ -52,7 +53,8 @@ async def world(rundir: Path) -> AsyncIterator[World]:
     daemon = Daemon(config, lambda: config)
     spool = await Spool.open(rundir / "spool.db", max_bytes=100_000, replay_s=0, replay_bytes=0)
     daemon.spool = spool
-    daemon.shipper = shipper = Shipper(spool, daemon.store, config.redis, daemon.metrics)
+    daemon.shipper = Shippers(spool, daemon.store, config.redis, daemon.metrics)
+    shipper = daemon.shipper.each[0]
     shipper.up, shipper.status, shipper.info = True, "shipping", info()
     yield World(daemon, spool, shipper)
     await spool.close()
