@@ -64,14 +64,15 @@ def sum_infos(infos: Sequence[StoreInfo]) -> StoreInfo:
 
 
 def _sizes(shards: list[list[Any]]) -> list[list[Any]]:
-    """Day, jobs, bytes and when it expires, of each day in any shard."""
+    """Day, jobs, bytes, when it expires and its stamps, of each day in any shard."""
     days: dict[int, list[Any]] = {}
-    for day, jobs, size, expires in (row for rows in shards for row in rows):
+    for day, jobs, size, expires, *stamp in (row for rows in shards for row in rows):
         so_far = days.get(day)
         if so_far is None:
-            days[day] = [day, jobs, size, expires]
+            days[day] = [day, jobs, size, expires, *stamp]
             continue
         so_far[1] += jobs
         so_far[2] += size
         so_far[3] = max(so_far[3], expires) if None not in (so_far[3], expires) else None
+        so_far[4:] = [b",".join([*so_far[4:], *stamp])] if stamp else []
     return [days[day] for day in sorted(days)]

@@ -46,10 +46,14 @@ class StoreLayout:
 
     async def check(self) -> None:
         """Raise Unavailable unless jobs lie as configured; a layout that nobody has set is that of one shard."""
-        found = await self._look()
-        shards = len(self._store.shards)
-        if (found.shards if found is not None else 1) != shards:
-            raise Unavailable(self._why_wrong(found.shards if found is not None else 1))
+        found, shards = await self._look(), len(self._store.shards)
+        if found is not None and found.shards != shards:
+            raise Unavailable(self._why_wrong(found.shards))
+        if found is None and shards > 1:
+            raise Unavailable(
+                f"nobody has stored jobs in {shards} shards yet: the key '{self._key.decode()}', which a daemon with "
+                f"role 'ingest' and redis.shards = {shards} sets, isn't there"
+            )
 
     async def check_writing(self) -> None:
         """Raise Unavailable when records have to wait, too: while jobs move from one layout to another."""

@@ -99,7 +99,7 @@ class Metrics:
         self.shard_up = gauge("shard_up", "1 when the daemon has a working connection to this shard", "shard")
         self.shard_waiting = gauge(
             "shard_waiting_records",
-            "Records in the spool behind what this shard has, other shards' among them",
+            "Records behind what this shard has, those of others among them",
             "shard",
         )
         self.redis_failures = counter(

@@ -7,13 +7,14 @@ import asyncio
 from typing import Final
 
 from slurmjcd.config import RedisSection
+from slurmjcd.infosum import sum_infos
 from slurmjcd.layout import StoreLayout
 from slurmjcd.metrics import Metrics
 from slurmjcd.parts import SpoolParts
 from slurmjcd.shipper import NOT_YET, Shipper
 from slurmjcd.spool import Spool
 from slurmjcd.store import Store
-from slurmjcd.storeinfo import StoreInfo, merged
+from slurmjcd.storeinfo import StoreInfo
 
 SHIPPING: Final = "shipping"
 _NAMED: Final = 3  # of shards that are away, in one line
@@ -66,7 +67,7 @@ class Shippers:
     def info(self) -> StoreInfo | None:
         """What the shards said of themselves, together; None before any has."""
         infos = [shipper.info for shipper in self.each if shipper.info is not None]
-        return merged(infos) if infos else None
+        return sum_infos(infos) if infos else None
 
     def why_incomplete(self) -> str | None:
         """Why the store lacks jobs that it has had before, None when it doesn't."""

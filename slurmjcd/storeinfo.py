@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,28 +32,6 @@ def number(value: object) -> float | None:
         except ValueError:
             return None
     return float(value) if isinstance(value, (int, float)) else None
-
-
-def merged(infos: Sequence[StoreInfo]) -> StoreInfo:
-    """What several shards said as if they were one: jobs and their bytes in all, else the server nearest to full's.
-
-    Watermarks are left out where there are several: each shard has its own.
-    """
-    if len(infos) == 1:
-        return infos[0]
-    fields = dict(max(infos, key=_fill).fields)
-    for name in ("jobs", "bytes", "segments"):
-        fields[name] = int(sum(number(info.fields.get(name)) or 0 for info in infos))
-    fields["bytes_per_job"] = fields["bytes"] // fields["jobs"] if fields["jobs"] else 0
-    evicting = [info for info in infos if info.text("maxmemory_policy") not in ("", "noeviction")]
-    if evicting:
-        fields["maxmemory_policy"] = evicting[0].fields["maxmemory_policy"]
-    return StoreInfo(fields, {})
-
-
-def _fill(info: StoreInfo) -> float:
-    used, most = number(info.fields.get("used_memory")) or 0.0, number(info.fields.get("maxmemory")) or 0.0
-    return used / most if most else 0.0
 
 
 def parse_info(reply: Any) -> StoreInfo:

@@ -38,6 +38,11 @@ def _text(node: ast.expr) -> str | None:
     return None
 
 
+def _name_of(owner: ast.expr) -> str:
+    """What a method is called of: log, or self._log."""
+    return owner.id if isinstance(owner, ast.Name) else owner.attr if isinstance(owner, ast.Attribute) else ""
+
+
 def _python(path: Path) -> Iterator[Line]:
     tree = ast.parse(path.read_text())
     for node in ast.walk(tree):
@@ -45,7 +50,7 @@ def _python(path: Path) -> Iterator[Line]:
             owner, name = node.func.value, node.func.attr
             if name == "_warn" and len(node.args) > 1:  # the intake's own, which says whose line it is
                 yield "warning", f"intake: {_text(node.args[1])}"
-            elif name in _PYTHON_LEVELS and isinstance(owner, ast.Name) and owner.id in ("log", "logger", "logging"):
+            elif name in _PYTHON_LEVELS and _name_of(owner) in ("log", "_log", "logger", "logging"):
                 text = _text(node.args[0])
                 assert text is not None, f"{path}:{node.lineno}: a line whose text nobody can find"
                 yield _PYTHON_LEVELS[name], text

@@ -29,7 +29,7 @@ MakeRedis = Callable[..., RedisServer]
 
 PAGE: Final = (ROOT / "docs" / "metrics.md").read_text()
 _ROW: Final = re.compile(r"^\| `(\w+)(?:\{([\w,]+)\})?` \| (\w+) \| (.+?) \|(.*)\|$", re.MULTILINE)
-_LABELS: Final = {"kind", "outcome", "partition", "reason", "socket", "state", "version"}
+_LABELS: Final = {"kind", "outcome", "partition", "reason", "shard", "socket", "state", "version"}
 _UNITS: Final = ("_seconds", "_bytes", "_records", "_jobs", "_up", "_evicts", "_fds", "_connections", "_info")
 
 
@@ -42,6 +42,8 @@ def families() -> Iterator[Metric]:
     metrics = Metrics()
     metrics.expect_queries(["match"])
     metrics.connections.labels("query")
+    metrics.shard_up.labels("0")
+    metrics.shard_waiting.labels("0")
     metrics.jobs._read(split_frames(join_frames([job(1)])), 1.0)
     yield from metrics.registry.collect()
 

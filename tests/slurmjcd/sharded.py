@@ -3,18 +3,27 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import redis
+
 from slurmjcd.config import Config, QuerySection, RedisSection
 from slurmjcd.record import decode
-from slurmjcd.shards import shard_of, shard_prefixes
+from slurmjcd.shards import layout_key, shard_of, shard_prefixes
 from slurmjcd.store import Store
 from tests.harness import RedisServer
 
 
-def put(server: RedisServer, records: Iterable[bytes], *words: Any, shards: int = 1, prefix: bytes = b"job") -> None:
+def prefix_of(shards: int) -> str:
+    """Where the jobs in so many shards lie, beside those in another number: of each prefix there is one layout."""
+    return "job" if shards == 1 else f"j{shards:02}"
+
+
+def put(server: RedisServer, records: Iterable[bytes], *words: Any, shards: int = 1) -> None:
     """Store records where a daemon with so many shards would; `words` are of PUT, before RECORDS."""
+    prefix = prefix_of(shards).encode()
     parts: list[list[bytes]] = [[] for _ in range(shards)]
     for record in records:
         parts[shard_of(decode(record)["job_id"], shards)].append(record)
@@ -23,21 +32,27 @@ def put(server: RedisServer, records: Iterable[bytes], *words: Any, shards: int 
             for first in range(0, len(part), 1000):
                 client.execute_command("SLURMJC.PUT", name, *words, "RECORDS", *part[first : first + 1000])
         if shards > 1:
-            client.set(prefix + b":shards", shards)
+            client.set(layout_key(prefix), shards)
 
 
-def open_queries(server: RedisServer, *, shards: int, prefix: bytes = b"job") -> int:
+def open_queries(server: RedisServer, *, shards: int) -> int:
     """How many queries the server has open, of all shards."""
+    prefix = prefix_of(shards).encode()
     with server.client() as client:
         infos = [client.execute_command("SLURMJC.INFO", name) for name in shard_prefixes(prefix, shards)]
     return sum(dict(zip(info[::2], info[1::2], strict=True))[b"queries"] for info in infos)
 
 
 def config(server: RedisServer, shards: int, query: QuerySection | None = None) -> Config:
-    return Config(redis=RedisSection(address=server.address, shards=shards), query=query or QuerySection())
+    redis = RedisSection(address=server.address, shards=shards, prefix=prefix_of(shards))
+    return Config(redis=redis, query=query or QuerySection())
 
 
 def store(server: RedisServer, shards: int) -> Store:
+    """A store with its layout set, as a shipper would have done, where the server is up."""
+    if shards > 1:
+        with contextlib.suppress(redis.ConnectionError), server.client() as client:
+            client.set(layout_key(prefix_of(shards).encode()), shards)
     return Store(config(server, shards))
 
 
@@ -45,4 +60,6 @@ def split_store(servers: Sequence[RedisServer]) -> Store:
     """A store whose shard i is on server i, as the masters of a cluster would have them."""
     whole = store(servers[0], len(servers))
     whole.shards = tuple(store(server, len(servers)).shards[number] for number, server in enumerate(servers))
+    for shard in whole.shards:
+        shard._layout = whole.layout
     return whole

@@ -6,10 +6,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from redis import exceptions
 
+from slurmjcd.shards import shard_prefixes
 from tests.harness import MODULE, ROOT, RedisServer
 
 FILES = ROOT / "systemd" / "redis"
@@ -67,8 +69,32 @@ def test_the_writer_writes_and_the_reader_only_reads(rundir: Path, make_redis: C
     for refused in (("CONFIG", "GET", "*"), ("FLUSHALL",), ("KEYS", "*"), ("SLURMJC.PUT", "other", "RECORDS", "")):
         with pytest.raises(exceptions.NoPermissionError):
             writer.execute_command(*refused)
+    _check_shards(writer, reader)
     with pytest.raises(exceptions.AuthenticationError):
         server.client().ping()
+
+
+def _check_shards(writer: Any, reader: Any) -> None:
+    """The same rights under the prefix of each shard, and the key that says how many there are."""
+    assert writer.set("job:shards", "3", nx=True)
+    assert reader.get("job:shards") == b"3"
+    for prefix in shard_prefixes(b"job", 3):
+        assert writer.execute_command("SLURMJC.PUT", prefix, "SPOOL", "s", 1, "LAST", 5, "RECORDS") == 0
+        assert reader.execute_command("SLURMJC.MATCH", prefix, "q", "uid", "1") is None
+        assert reader.xrange(prefix + b":events") == []
+        for words in (("SLURMJC.PUT", prefix, "RECORDS", ""), ("GET", prefix + b":spools"), ("SET", prefix, "x")):
+            with pytest.raises(exceptions.NoPermissionError):
+                reader.execute_command(*words)
+        for words in (("SET", prefix + b":spools", "x"), ("GET", prefix + b":spools")):
+            with pytest.raises(exceptions.NoPermissionError):
+                writer.execute_command(*words)
+    with pytest.raises(exceptions.NoPermissionError):
+        reader.set("job:shards", "6")
+    for client in (writer, reader):
+        with pytest.raises(exceptions.ResponseError, match="cluster support disabled"):
+            client.execute_command("CLUSTER", "SLOTS")
+        with pytest.raises(exceptions.NoPermissionError):
+            client.execute_command("CLUSTER", "RESET")
 
 
 def test_nobody_can_log_in_before_passwords_are_set(rundir: Path, make_redis: Callable[..., RedisServer]) -> None:
