@@ -26,7 +26,7 @@ from slurmjcd.fanout import Forgetting
 from slurmjcd.feeds import EventFeeds
 from slurmjcd.metrics import Metrics
 from slurmjcd.protocol import Limits, Request, RequestParser
-from slurmjcd.sources import ShardSource, Source
+from slurmjcd.sources import ShardSource, Source, shard_sources
 from slurmjcd.store import Store
 from slurmjcd.turns import Rates, Shares, Turns
 
@@ -72,7 +72,7 @@ class QueryServer:
 
     def __post_init__(self) -> None:
         self.shares = Shares(max(1, self.config.store_connections // 2))
-        self.shards = [ShardSource(shard, self.config, self.forget) for shard in self.store.shards]
+        self.shards = shard_sources(self.store, lambda: self.config, self.forget)
         self.sources = list(self.shards)
         self.feed = EventFeeds(self.store, self.shards)
 

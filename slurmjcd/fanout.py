@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from typing import Any, Final, TypeVar
 
 from slurmjcd.criteria import Criteria
 from slurmjcd.errors import Refused, StoreError, Unavailable
 from slurmjcd.merging import Group, PageMerge, merge_groups
-from slurmjcd.sources import Cursor, Source
+from slurmjcd.sources import Cursor, Source, record_of
 
 PAGE_BYTES: Final = 1024 * 1024  # of rows in one page, or one row
 _PORTION: Final = 1.25  # of its fair share of a page each source is asked for, as they don't take turns
@@ -106,6 +106,8 @@ async def match(sources: Sequence[Source], asked: Criteria, forget: Forgetting |
 
 async def groups(sources: Sequence[Source], fields: Sequence[bytes], asked: Criteria) -> list[Group]:
     """The rows of AGG over all sources, sorted and cut as the module does."""
+    if len(sources) == 1:
+        return (await ask_all(sources, [sources[0].aggregate(fields, asked)]))[0]
     most = limit_of(asked)
     # each source's rows are cut only when all are added up; a limit that is none is left for the module to refuse
     whole = [(name, value) for name, value in asked if most is None or name != b"limit"]
@@ -113,6 +115,12 @@ async def groups(sources: Sequence[Source], fields: Sequence[bytes], asked: Crit
     if sum(map(len, answers)) < 1000:
         return merge_groups(answers, most)
     return await asyncio.to_thread(merge_groups, answers, most)
+
+
+async def records(opened: MergedQuery | None, page_rows: int) -> AsyncIterator[list[bytes]]:
+    """The records that a question finds, page by page."""
+    while opened is not None and (rows := await opened.page(page_rows, records=True)):
+        yield [record_of(row) for row in rows]
 
 
 async def runs(sources: Sequence[Source], job_id: int, most_bytes: int) -> list[Any]:

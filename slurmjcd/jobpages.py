@@ -13,25 +13,26 @@ import hmac
 import json
 import logging
 import re
-import secrets
 import time
 from collections import deque
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 from aiohttp import web
 
-from slurmjcd import __version__, protocol
+from slurmjcd import __version__, fanout
 from slurmjcd.backoff import Quiet
 from slurmjcd.checks import read_secret, secret_path
 from slurmjcd.client import jsonform, report
 from slurmjcd.client.flags import SELECTING
 from slurmjcd.client.jobs import latest
 from slurmjcd.client.selection import Selection, select
+from slurmjcd.criteria import Criteria
 from slurmjcd.errors import ConfigError, ProtocolError, Refused, StoreError
 from slurmjcd.lookups import Lookups
 from slurmjcd.record import decode
-from slurmjcd.storelink import StoreLink, parse_reply
+from slurmjcd.sources import Source, shard_sources
 
 if TYPE_CHECKING:
     from slurmjcd.config import Config
@@ -44,7 +45,7 @@ _TOKEN: Final = re.compile(r"[\x21-\x7e]{20,256}", re.ASCII)
 _ROWS: Final = 100
 _ROWS_MAX: Final = 500
 _SCAN_MAX: Final = 50_000  # runs that are read to find the newest
-_PAGE_ROWS: Final = b"2000"
+_PAGE_ROWS: Final = 2000
 _ANSWER_S: Final = 8.0  # less than a connection lasts
 _AT_A_TIME: Final = 2
 _SHOWN_BYTES: Final = 200  # of a question in the log
@@ -87,6 +88,7 @@ class JobPages:
 
     def __init__(self, daemon: Daemon) -> None:
         self._daemon = daemon
+        self._shards = shard_sources(daemon.store, lambda: daemon.config.query)
         self._digest: bytes | None = None
         self._lookups = Lookups()
         self._room = asyncio.Semaphore(_AT_A_TIME)
@@ -153,9 +155,8 @@ class JobPages:
 
     async def _jobs(self, request: web.BaseRequest) -> dict[str, Any]:
         options, selection, limit = await self._understood(request, _JOBS)
-        async with self._daemon.store.reader() as link:
-            runs, begin = await self._newest_from(link, selection, limit)
-            found = await self._last_runs(link, _with_start(selection, begin), limit)
+        runs, begin = await self._newest_from(selection, limit)
+        found = await self._last_runs(_with_start(selection, begin), limit)
         try:
             jobs = [decode(record) for record in found]
         except ProtocolError as exc:
@@ -176,8 +177,7 @@ class JobPages:
         fields = tuple(options.get("by", "user").lower().split(","))
         if not set(fields) <= set(report.FIELDS) or len(fields) > 2:
             raise _Wrong(400, f"by takes one or two of {', '.join(report.FIELDS)}")
-        async with self._daemon.store.reader() as link:
-            groups = await self._counted(link, fields, selection)
+        groups = await self._counted(fields, selection)
         report.in_order(fields, groups)
         kept = report.most(groups, limit)
         return report.document(fields, kept, selection, sees="all", left_out=len(groups) - len(kept))
@@ -204,7 +204,7 @@ class JobPages:
         selection = await self._lookups.run(select, {**given, "allusers": True, "associations": None})
         return options, selection, int(limit)
 
-    async def _newest_from(self, link: StoreLink, selection: Selection, limit: int) -> tuple[int, int]:
+    async def _newest_from(self, selection: Selection, limit: int) -> tuple[int, int]:
         """How many runs match, and since when the newest `limit` of them ended, to the day or hour.
 
         Rows come oldest first; so Redis counts them before they are read.
@@ -212,7 +212,7 @@ class JobPages:
         runs, begin = 0, selection.start
         window_s = (selection.end or time.time()) - begin
         for unit in ("day", "hour") if window_s > _LONG_S else ("hour",):
-            groups = await self._counted(link, (unit,), _with_start(selection, begin))
+            groups = await self._counted((unit,), _with_start(selection, begin))
             runs = runs or sum(group.jobs for group in groups)
             newest = sorted((group for group in groups if group.key[0] is not None), key=lambda group: -_epoch(group))
             so_far = 0
@@ -225,26 +225,34 @@ class JobPages:
                 return runs, begin
         raise _Wrong(400, f"more than {_SCAN_MAX:,} jobs ended within one hour: narrow the question")
 
-    async def _counted(self, link: StoreLink, fields: tuple[str, ...], selection: Selection) -> list[report.Group]:
-        words = [b"BY", *(field.encode() for field in fields), *_words(selection)]
-        prefix, most = self._daemon.store.prefix, self._daemon.config.query.answer_bytes
-        rows = parse_reply(await link.call_unread(protocol.AGG, prefix, *words, most=most))
+    async def _counted(self, fields: tuple[str, ...], selection: Selection) -> list[report.Group]:
+        rows = await fanout.groups(self._sources, [field.encode() for field in fields], _criteria(selection))
         try:
             return report.groups(fields, rows)
         except (TypeError, ValueError) as exc:
             raise StoreError(f"Redis sent what is no answer to SLURMJC.AGG: {exc}") from exc
 
-    async def _last_runs(self, link: StoreLink, selection: Selection, limit: int) -> list[bytes]:
+    async def _last_runs(self, selection: Selection, limit: int) -> list[bytes]:
         """The records of the last `limit` runs, oldest first."""
-        prefix, own_id = self._daemon.store.prefix, secrets.token_hex(16).encode()
         kept: deque[bytes] = deque(maxlen=limit)
-        if await link.call(protocol.MATCH, prefix, own_id, *_words(selection)) is None:
-            return []
-        while page := await link.call(protocol.FETCH, prefix, own_id, _PAGE_ROWS, b"RECORDS"):
-            kept.extend(page)
+        forget = self._daemon.query.forget if self._daemon.query is not None else None
+        opened = await fanout.match(self._sources, _criteria(selection), forget)
+        try:
+            async for page in fanout.records(opened, _PAGE_ROWS):
+                kept.extend(page)
+        except BaseException:
+            if opened is not None and forget is not None:
+                forget(opened)
+            raise
         if sum(map(len, kept)) > self._daemon.config.query.answer_bytes:
             raise _Wrong(400, "the records are too large for one answer: set a smaller limit")
         return list(kept)
+
+    @property
+    def _sources(self) -> Sequence[Source]:
+        """All that hold jobs; a daemon without query.sock knows the shards."""
+        daemon = self._daemon
+        return daemon.query.sources if daemon.query is not None else self._shards
 
 
 def _digest(token: str) -> bytes:
@@ -256,8 +264,8 @@ def _error(status: int, text: str) -> web.Response:
     return web.json_response({"error": text}, status=status)
 
 
-def _words(selection: Selection) -> list[bytes]:
-    return [word.encode("utf-8", "surrogateescape") for pair in selection.criteria for word in pair]
+def _criteria(selection: Selection) -> Criteria:
+    return [(name.encode(), value.encode("utf-8", "surrogateescape")) for name, value in selection.criteria]
 
 
 def _with_start(selection: Selection, start: int) -> Selection:

@@ -23,7 +23,7 @@ from slurmjcd.criteria import Criteria
 from slurmjcd.errors import Moved, Refused, StoreError, Unavailable
 from slurmjcd.merging import Group, Page, row_key
 from slurmjcd.shards import shard_of
-from slurmjcd.store import Shard
+from slurmjcd.store import Shard, Store
 from slurmjcd.storeinfo import StoreInfo
 from slurmjcd.storelink import StoreLink, parse_reply
 
@@ -34,6 +34,11 @@ _WAITED: Final = 0.9  # of query.timeout_s, for a shard that moves to another se
 _IN_PASSING: Final = 64 * 1024  # bytes of an answer that are read without a thread of their own
 
 T = TypeVar("T")
+
+
+def record_of(row: bytes) -> bytes:
+    """The record in a row of a page with records."""
+    return row[row.index(b"\n") + 1 : -2]
 
 
 class Cursor(Protocol):
@@ -66,7 +71,7 @@ class Source(Protocol):
         """A cursor over the jobs that match; None when none does."""
 
     async def aggregate(self, fields: Sequence[bytes], asked: Criteria) -> list[Group]:
-        """The rows of AGG, in any order; `asked` has no limit."""
+        """The rows of AGG, in any order; `asked` has no limit where there are other sources."""
 
     async def runs(self, job_id: int, most_bytes: int) -> list[Any]:
         """The runs of a job as GET has them, oldest first: flat lists of names and values.
@@ -81,9 +86,14 @@ def forget_nothing(cursor: Cursor) -> None:
 
 
 class ShardSource:
-    """One shard. `forget` is given the cursor of a question that was given up while it was being asked."""
+    """One shard. `config` gives the settings of now.
 
-    def __init__(self, shard: Shard, config: QuerySection, forget: Callable[[Cursor], None] = forget_nothing) -> None:
+    `forget` is given the cursor of a question that was given up while it was being asked.
+    """
+
+    def __init__(
+        self, shard: Shard, config: Callable[[], QuerySection], forget: Callable[[Cursor], None] = forget_nothing
+    ) -> None:
         self._shard, self._config, self._forget = shard, config, forget
 
     @property
@@ -111,7 +121,7 @@ class ShardSource:
 
     async def aggregate(self, fields: Sequence[bytes], asked: Criteria) -> list[Group]:
         words = (protocol.AGG, self._shard.prefix, b"BY", *fields, *criteria.flatten(asked))
-        rows = await self._read(*words, most=self._config.answer_bytes)
+        rows = await self._read(*words, most=self._config().answer_bytes)
         width = len(fields) + 5
         if not all(isinstance(row, list) and len(row) == width for row in rows):
             raise Unavailable("the reply to SLURMJC.AGG has rows that are none")
@@ -137,7 +147,7 @@ class ShardSource:
 
         While the shard is on its way to another server of a cluster, it waits and calls again.
         """
-        until_s, backoff = time.monotonic() + _WAITED * self._config.timeout_s, Backoff(longest_s=0.5)
+        until_s, backoff = time.monotonic() + _WAITED * self._config().timeout_s, Backoff(longest_s=0.5)
         while True:
             try:
                 async with self._shard.reader() as link:
@@ -148,10 +158,16 @@ class ShardSource:
             await asyncio.sleep(backoff.next_s())
 
 
+def shard_sources(
+    store: Store, config: Callable[[], QuerySection], forget: Callable[[Cursor], None] = forget_nothing
+) -> list[ShardSource]:
+    return [ShardSource(shard, config, forget) for shard in store.shards]
+
+
 class ShardCursor:
     """An open query in one shard's server."""
 
-    def __init__(self, shard: Shard, config: QuerySection, query_id: bytes) -> None:
+    def __init__(self, shard: Shard, config: Callable[[], QuerySection], query_id: bytes) -> None:
         self._shard, self._config, self.id = shard, config, query_id
 
     async def page(self, rows: int, *, records: bool) -> Page:
@@ -159,7 +175,7 @@ class ShardCursor:
         words = (protocol.FETCH, self._shard.prefix, self.id, b"%d" % rows, *form)
         try:
             async with self._shard.reader() as link:
-                answer = await link.call_unread(*words, most=self._config.answer_bytes)
+                answer = await link.call_unread(*words, most=self._config().answer_bytes)
         except Moved as exc:
             raise Unavailable(f"another server has it now or is about to, ask again: {exc}") from exc
         except Refused as exc:

@@ -18,7 +18,7 @@ from slurmjcd.errors import Refused, StoreError, Unavailable
 from slurmjcd.fanout import Forgetting, MergedQuery
 from slurmjcd.merging import Group, Page, row_key
 from slurmjcd.protocol import bulk
-from slurmjcd.sources import Cursor, ShardSource, Source, parse_page
+from slurmjcd.sources import Cursor, Source, parse_page, shard_sources
 from tests.harness import RedisServer
 from tests.slurmjcd import sharded
 from tests.slurmjcd.jobs import NOON, job
@@ -59,7 +59,7 @@ def shared(session_rundir: Path) -> Iterator[RedisServer]:
 async def sources(server: RedisServer, shards: int, **query: Any) -> AsyncIterator[list[Source]]:
     store, config, forget = sharded.store(server, shards), QuerySection(**query), Forgetting()
     try:
-        yield [ShardSource(shard, config, forget) for shard in store.shards]
+        yield list(shard_sources(store, lambda: config, forget))
     finally:
         await forget.close()
         await store.close()
@@ -154,7 +154,7 @@ async def split(servers: list[RedisServer], **query: Any) -> AsyncIterator[list[
     """Shard i, as server i has it."""
     store, config, forget = sharded.split_store(servers), QuerySection(**query), Forgetting()
     try:
-        yield [ShardSource(shard, config, forget) for shard in store.shards]
+        yield list(shard_sources(store, lambda: config, forget))
     finally:
         await forget.close()
         await store.close()
