@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Sequence
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 from slurmjcd.criteria import Criteria
 from slurmjcd.errors import Refused, StoreError, Unavailable
@@ -138,7 +138,14 @@ def limit_of(asked: Criteria) -> int | None:
     return int(limits[-1])
 
 
-async def ask_all(sources: Sequence[Source], questions: Sequence[Awaitable[T]]) -> list[T]:
+class Named(Protocol):
+    """What can be asked; its name is put before what goes wrong there, '' where that needn't be."""
+
+    @property
+    def name(self) -> str: ...
+
+
+async def ask_all(sources: Sequence[Named], questions: Sequence[Awaitable[T]]) -> list[T]:
     """The answers of all sources to one question each, asked at the same time.
 
     Raises:

@@ -10,7 +10,10 @@ from typing import Final
 
 from slurmjcd import ledger
 from slurmjcd.config import Config
-from slurmjcd.store import Store
+from slurmjcd.fanout import ask_all
+from slurmjcd.infosum import sum_infos
+from slurmjcd.store import Shard, Store
+from slurmjcd.storeinfo import StoreInfo
 
 _LOOK_S: Final = 0.2
 
@@ -51,8 +54,13 @@ async def drained(config: Config, store: Store, *, wait_s: float, tell: Callable
 
 
 async def _watermark(store: Store, spool_id: str) -> int:
-    link = store.writer()
+    """What every shard has got of it, or knows to be for others."""
+    return sum_infos(await ask_all(store.shards, [_info(shard) for shard in store.shards])).watermarks.get(spool_id, 0)
+
+
+async def _info(shard: Shard) -> StoreInfo:
+    link = shard.writer()
     try:
-        return (await link.open()).watermarks.get(spool_id, 0)
+        return await link.open()
     finally:
         await link.close()

@@ -10,22 +10,29 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Awaitable, Iterable, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from slurmjcd import protocol, record
 from slurmjcd.config import RedisSection
-from slurmjcd.errors import ProtocolError, Unavailable
+from slurmjcd.errors import BadRecord, ProtocolError, Unavailable
+from slurmjcd.fanout import ask_all
 from slurmjcd.importing.item import Item
-from slurmjcd.store import Store
+from slurmjcd.infosum import sum_infos
+from slurmjcd.record import peek_job_id
+from slurmjcd.shards import shard_of
+from slurmjcd.store import Shard, Store
+from slurmjcd.storeinfo import StoreInfo
 from slurmjcd.storelink import StoreLink
 
 _PAGE: Final = b"2000"
 _QUERY: Final = b"import-%d" % os.getpid()
 _JOB_ID = record.POSITION["job_id"]
 _RUN: Final = itemgetter(*(record.POSITION[name] for name in ("cluster", "submit", "start", "end", "restart_count")))
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,14 +75,13 @@ def _equal(one: int, other: int, shift_s: int) -> bool:
 
 
 class Target:
-    """Two connections: one asks, one stores. Each batch is asked for while the one before it is stored."""
+    """Two connections to each shard: one asks, one stores. A batch is asked for while the one before it is stored."""
 
     def __init__(self, store: Store, config: RedisSection) -> None:
         self._store, self._config = store, config
-        self._asker, self._writer = store.asker(master=True), store.writer()
-        self._put_is_out = False
-        self._asked = False
-        self.watermarks: dict[str, int] = {}
+        self._parts = [_Part(shard) for shard in store.shards]
+        self._stored = 0  # of a batch of which other shards refused their part
+        self.watermarks: dict[str, int] = {}  # what every shard has
 
     async def open(self) -> None:
         """Connect.
@@ -83,44 +89,41 @@ class Target:
         Raises:
             Unavailable: not now; the text says why.
         """
-        await self._asker.open()
-        self.watermarks = (await self._writer.open()).watermarks
+        await self._store.layout.check_writing()
+        self.watermarks = sum_infos(await self._all([part.open() for part in self._parts])).watermarks
 
     async def close(self) -> None:
-        for link in (self._asker, self._writer):
-            await link.close()
+        for part in self._parts:
+            for link in (part.asker, part.writer):
+                await link.close()
+
+    async def _all(self, questions: Sequence[Awaitable[T]]) -> list[T]:
+        """As ask_all, of every shard."""
+        return await ask_all(self._parts, questions)
+
+    async def _of(self, part: _Part, question: Awaitable[T]) -> T:
+        """An answer of one shard, whose errors name it."""
+        try:
+            return await question
+        except Unavailable as exc:
+            raise Unavailable(f"{part.name}: {exc}" if part.name else str(exc)) from exc
 
     # ---- what is there -------------------------------------------------------------------------------------------
 
     async def ask(self, items: list[Item]) -> None:
         """Begin to ask for the runs of these jobs; `known` takes the answer."""
-        ids = sorted({item.fields["job_id"] for item in items if item.fields is not None})
-        self._asked = bool(ids)
-        if not ids:
-            return
+        ids: list[set[int]] = [set() for _ in self._parts]
+        for item in items:
+            if item.fields is not None:
+                ids[shard_of(item.fields["job_id"], len(ids))].add(item.fields["job_id"])
         # a run that is there and ended earlier is found all the same: its start is the same, so it isn't over before
-        since = min(_earliest(item) for item in items if item.fields is not None)
-        await self._asker.send(
-            [
-                protocol.command(
-                    protocol.MATCH, self._store.prefix, _QUERY, b"job", _joined(ids), b"start", b"%d" % since
-                )
-            ]
-        )
+        since = min((_earliest(item) for item in items if item.fields is not None), default=0)
+        await self._all([part.ask(sorted(own), since) for part, own in zip(self._parts, ids, strict=True)])
 
     async def known(self) -> dict[int, list[Run]]:
         """The runs in the store, by job id, that `ask` asked for."""
         found: dict[int, list[Run]] = defaultdict(list)
-        if not self._asked or await self._asker.receive() is None:
-            return found
-        fetch = (protocol.FETCH, self._store.prefix, _QUERY, _PAGE, b"RECORDS")
-        while page := await self._asker.call(*fetch):
-            for blob in page:
-                try:
-                    row = record.decode_row(blob)
-                except ProtocolError as exc:
-                    raise Unavailable(f"the store holds what is no record: {exc}") from exc
-                found[row[_JOB_ID]].append(Run(*_RUN(row)))
+        await self._all([part.known(found) for part in self._parts])
         return found
 
     # ---- what comes ----------------------------------------------------------------------------------------------
@@ -128,38 +131,46 @@ class Target:
     async def put(self, records: list[bytes], spool: tuple[str, int] | None) -> None:
         """Send records; an empty one stands for an item without. `spool`: the import's id and its first item's number.
 
-        `stored` takes the answer. A batch that holds nothing moves the watermark all the same.
+        `stored` takes the answer. A batch that holds nothing moves the watermarks all the same. After BadRecord the
+        batch is sent again to those that refused it.
         """
-        head = [protocol.PUT, self._store.prefix]
-        if self._config.ttl_s:
-            head += [b"TTL", b"%d" % self._config.ttl_s]
-        if spool is not None:
-            head += [b"SPOOL", spool[0].encode(), b"%d" % spool[1]]
-        else:
+        if spool is None:
             records = [blob for blob in records if blob]
-        if not records:
-            return
-        await self._writer.send([protocol.command(*head, b"RECORDS", *records)])
-        self._put_is_out = True
+        own: list[list[int]] = [[] for _ in self._parts]
+        for place, blob in enumerate(records):
+            if blob or len(own) == 1:
+                own[shard_of(peek_job_id(blob, 0, len(blob)) or 0, len(own))].append(place)
+        head = [b"TTL", b"%d" % self._config.ttl_s] if self._config.ttl_s else []
+        for part, places in zip(self._parts, own, strict=True):
+            if part.has_batch:
+                continue
+            words = head + (_numbers(spool, places, len(records)) if spool is not None else [])
+            if places or spool is not None:
+                await self._of(part, part.put(words, places, [records[place] for place in places]))
 
     async def stored(self) -> int:
         """How many of the last batch were new (or a later report of a run of the same source).
 
         Raises:
-            BadRecord: nothing was stored, because of one of them.
+            BadRecord: a shard stored nothing of its part, because of one of the records.
             Unavailable: not now.
         """
-        if not self._put_is_out:
-            return 0
-        self._put_is_out = False
-        reply = await self._writer.receive()
-        if not isinstance(reply, int):
-            raise Unavailable("Redis replied to SLURMJC.PUT with no number")
-        return reply
+        refused: BadRecord | None = None
+        for part in self._parts:
+            try:
+                self._stored += await self._of(part, part.stored())
+            except BadRecord as exc:
+                refused = refused or BadRecord(part.places[exc.index], exc.why)
+        if refused is not None:
+            raise refused
+        stored, self._stored = self._stored, 0
+        for part in self._parts:
+            part.has_batch = False
+        return stored
 
     async def settle(self) -> None:
         """As `settle`, of what was stored here."""
-        await settle(self._writer, self._config)
+        await self._all([settle(part.writer, self._config) for part in self._parts])
 
 
 async def settle(link: StoreLink, config: RedisSection) -> None:
@@ -179,6 +190,66 @@ async def settle(link: StoreLink, config: RedisSection) -> None:
     done = reply[0] if isinstance(reply, list) and reply else reply
     if not isinstance(done, int) or done < wanted:
         raise Unavailable(f"all is stored, but not yet as durable as redis.durability = '{config.durability}' wants")
+
+
+class _Part:
+    """One shard, and what is on its way to it."""
+
+    def __init__(self, shard: Shard) -> None:
+        self.name = shard.name if shard.count > 1 else ""
+        self.asker, self.writer = shard.asker(master=True), shard.writer()
+        self._prefix = shard.prefix
+        self._asked = self._put_is_out = False
+        self.has_batch = False  # of which another shard may have refused its part
+        self.places: list[int] = []  # in the batch, of the records that went here
+
+    async def open(self) -> StoreInfo:
+        await self.asker.open()
+        return await self.writer.open()
+
+    async def ask(self, ids: list[int], since: int) -> None:
+        self._asked = bool(ids)
+        if ids:
+            words = (b"job", _joined(ids), b"start", b"%d" % since)
+            await self.asker.send([protocol.command(protocol.MATCH, self._prefix, _QUERY, *words)])
+
+    async def known(self, found: dict[int, list[Run]]) -> None:
+        """Put what was asked for into `found`."""
+        if not self._asked or await self.asker.receive() is None:
+            return
+        while page := await self.asker.call(protocol.FETCH, self._prefix, _QUERY, _PAGE, b"RECORDS"):
+            for blob in page:
+                try:
+                    row = record.decode_row(blob)
+                except ProtocolError as exc:
+                    raise Unavailable(f"the store holds what is no record: {exc}") from exc
+                found[row[_JOB_ID]].append(Run(*_RUN(row)))
+
+    async def put(self, words: list[bytes], places: list[int], records: list[bytes]) -> None:
+        self.places = places
+        await self.writer.send([protocol.command(protocol.PUT, self._prefix, *words, b"RECORDS", *records)])
+        self._put_is_out = True
+
+    async def stored(self) -> int:
+        """How many were new; 0 when nothing is on its way."""
+        if not self._put_is_out:
+            return 0
+        self._put_is_out = False
+        reply = await self.writer.receive()
+        if not isinstance(reply, int):
+            raise Unavailable("Redis replied to SLURMJC.PUT with no number")
+        self.has_batch = True
+        return reply
+
+
+def _numbers(spool: tuple[str, int], places: list[int], count: int) -> list[bytes]:
+    """PUT's words about the numbers of these places in a batch of `count`."""
+    source, first = spool
+    words = [b"SPOOL", source.encode(), b"%d" % first]
+    if len(places) < count:
+        words += [b"LAST", b"%d" % (first + count - 1)]
+        words += [b"AT", _joined(places)] if places else []
+    return words
 
 
 def _earliest(item: Item) -> int:
