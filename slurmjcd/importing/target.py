@@ -21,6 +21,7 @@ from slurmjcd.errors import BadRecord, ProtocolError, Unavailable
 from slurmjcd.fanout import ask_all
 from slurmjcd.importing.item import Item
 from slurmjcd.infosum import sum_infos
+from slurmjcd.layout import StoreLayout
 from slurmjcd.record import peek_job_id
 from slurmjcd.shards import shard_of
 from slurmjcd.store import Shard, Store
@@ -78,7 +79,8 @@ class Target:
     """Two connections to each shard: one asks, one stores. A batch is asked for while the one before it is stored."""
 
     def __init__(self, store: Store, config: RedisSection) -> None:
-        self._store, self._config = store, config
+        self._config = config
+        self._layout = StoreLayout(store, writes=True)
         self._parts = [_Part(shard) for shard in store.shards]
         self._stored = 0  # of a batch of which other shards refused their part
         self.watermarks: dict[str, int] = {}  # what every shard has
@@ -89,13 +91,14 @@ class Target:
         Raises:
             Unavailable: not now; the text says why.
         """
-        await self._store.layout.check_writing()
+        await self._layout.claim()
         self.watermarks = sum_infos(await self._all([part.open() for part in self._parts])).watermarks
 
     async def close(self) -> None:
         for part in self._parts:
             for link in (part.asker, part.writer):
                 await link.close()
+        await self._layout.close()
 
     async def _all(self, questions: Sequence[Awaitable[T]]) -> list[T]:
         """As ask_all, of every shard."""
@@ -133,7 +136,11 @@ class Target:
 
         `stored` takes the answer. A batch that holds nothing moves the watermarks all the same. After BadRecord the
         batch is sent again to those that refused it.
+
+        Raises:
+            Unavailable: not now; jobs may be on their way to another number of shards.
         """
+        await self._layout.check_writing()
         if spool is None:
             records = [blob for blob in records if blob]
         own: list[list[int]] = [[] for _ in self._parts]

@@ -15,7 +15,7 @@ from slurmjcd import record
 from slurmjcd.config import RedisSection
 from slurmjcd.errors import BadRecord, Unavailable
 from slurmjcd.importing.target import Target
-from slurmjcd.shards import shard_prefixes
+from slurmjcd.shards import layout_key, shard_prefixes
 from slurmjcd.store import Store
 from tests.harness import RedisServer
 from tests.harness.paths import program
@@ -39,7 +39,7 @@ def held(redis: RedisServer) -> list[list[int]]:
     """The job ids in each shard."""
     found = []
     with redis.client() as client:
-        for prefix in shard_prefixes(sharded.config(redis, SHARDS).redis.prefix.encode(), SHARDS):
+        for prefix in shard_prefixes(sharded.prefix_of(SHARDS).encode(), SHARDS):
             ids = []
             opened = client.execute_command("SLURMJC.MATCH", prefix, "q")
             while opened and (page := client.execute_command("SLURMJC.FETCH", prefix, "q", 1000, "RECORDS")):
@@ -73,7 +73,7 @@ def test_each_job_is_imported_into_its_shard_and_once(redis: RedisServer, tmp_pa
         for key in client.keys("{*-2-3.*}:*"):
             client.delete(key)
     assert held(redis)[2] == []
-    assert summary(redis, tmp_path, "log") == {"read": 398, "stored": 132, "already_there": 266}
+    assert summary(redis, tmp_path, "log") == {"read": 398, "stored": 133, "already_there": 265}
     assert held(redis) == whole
 
 
@@ -131,3 +131,15 @@ async def test_a_shard_that_is_away_is_named(make_redis: Callable[..., RedisServ
         await batches()
     with pytest.raises(Unavailable, match=r"^shard 1 of 3 \(job ids with id % 3 = 1\): no connection to Redis"):
         await open_target(sharded.split_store(servers))
+
+
+@pytest.mark.parametrize(("layout", "why"), [("6", "lie in 6 shards, redis.shards is 3"), ("3>6", "are being moved")])
+async def test_nothing_is_imported_beside_another_layout(
+    redis: RedisServer, open_target: OpenTarget, layout: str, why: str
+) -> None:
+    store = sharded.store(redis, SHARDS)
+    with redis.client() as client:
+        client.set(layout_key(store.prefix), layout)
+    with pytest.raises(Unavailable, match=why):
+        await open_target(store)
+    assert held(redis) == [[], [1], []]
