@@ -25,6 +25,7 @@ _COMMANDS: Final = {
     "migrate": "Take in what slurm-redis left in the daemon's Redis, in place.",
     "quarantine": "Records that were refused: list, show, retry, drop.",
     "report": "Count jobs and what they used, by user, account, state, day.",
+    "reshard": "Move all jobs into another number of shards.",
     "show": "Show everything known of a job.",
     "stats": "How much is stored, how fast it grows, how long the room lasts.",
     "top": "A live screen: stages, rates, backlog, troubles, the jobs that ended last.",

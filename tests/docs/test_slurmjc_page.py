@@ -20,7 +20,8 @@ from tests.slurmjcd.client.site import Site, made, serving
 
 PAGE = Path("docs/slurmjc.md")
 SYNOPSES = [re.split(r"\s{2,}", line)[0] for line in blocks(PAGE)[0].text.splitlines()]
-ELSEWHERE = {"wait", "watch", "verify"}  # run by their own tests: they need jobs that end, or slurmdbd
+# run by their own tests: they need jobs that end, slurmdbd, an administrator
+ELSEWHERE = {"wait", "watch", "verify", "reshard"}
 COMMANDS = [line for line in SYNOPSES if line.split()[1] not in ELSEWHERE]
 
 

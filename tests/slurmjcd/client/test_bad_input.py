@@ -54,6 +54,8 @@ WRONG: dict[str, tuple[str, ...]] = {
     "most": ("-1", "x"),
     "unknown_id": ("-2", "x"),
     "wait_s": ("-1", "x"),
+    "shards": ("0", "257", "-1", "x"),
+    "reshard.user": (),  # Redis says whether there is one
     "verify.timezone": (),  # the daemon is asked first; in test_verify.py
     "timezone": ("No/Such", "../etc/passwd"),
 }
@@ -62,7 +64,14 @@ FREE = {
     "accounts", "partition", "nodelist", "wckeys", "clusters", "cluster", "constraints", "name", "output", "against",
     "password_file", "refused_path", "refused",
 }  # fmt: skip
-ARGUMENTS = {"show": ["1"], "why": ["1"], "wait": ["1"], "import": ["/dev/null"], "verify": ["--against", "/dev/null"]}
+ARGUMENTS = {
+    "show": ["1"],
+    "reshard": ["--drop-old"],
+    "why": ["1"],
+    "wait": ["1"],
+    "import": ["/dev/null"],
+    "verify": ["--against", "/dev/null"],
+}
 BAD_ARGUMENTS = [
     ("show",), ("show", "x"), ("show", "1", "2"), ("show", "0"), ("show", "99999999999"), ("show", "1_x"),
     ("why",), ("why", "x"), ("why", "-5"), ("why", "1", "2"),
@@ -71,6 +80,7 @@ BAD_ARGUMENTS = [
     ("jobs", "surplus"), ("jobs", "--json", "--ndjson"), ("jobs", "--strict"), ("jobs", "--delimiter", ";"),
     ("jobs", "-S", "now", "-E", "now-1hour"), ("stats", "surplus"), ("top", "surplus"), ("doctor", "surplus"),
     ("audit", "surplus"), ("import",), ("import", "a", "b"), ("watch", "surplus"), ("export", "surplus"),
+    ("reshard",), ("reshard", "surplus"), ("reshard", "--to"),
     ("quarantine", "surplus"), ("quarantine", "list", "surplus"), ("quarantine", "show"),
     ("nocommand",), ("--no-such",), ("--timeout", "0", "stats"), ("--timeout", "x", "stats"), ("--timeout",),
     ("--timeout", "nan", "stats"),
