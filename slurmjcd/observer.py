@@ -8,7 +8,10 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from slurmjcd.errors import StoreError
+from slurmjcd.fanout import ask_all
 from slurmjcd.history import History
+from slurmjcd.infosum import sum_infos
+from slurmjcd.sources import shard_sources
 from slurmjcd.stages import Stages
 from slurmjcd.troubles import Troubles
 
@@ -25,6 +28,7 @@ class Observer:
 
     def __init__(self, daemon: Daemon) -> None:
         self._daemon = daemon
+        self._shards = shard_sources(daemon.store, lambda: daemon.config.query)
         self.started = time.time()
         self.stages = Stages(daemon)
         self.troubles = Troubles()
@@ -48,9 +52,10 @@ class Observer:
         """Where no shipper does: how is Redis?"""
         stages, up = self.stages, self._daemon.metrics.redis_up
         try:
-            async with asyncio.timeout(_ANSWER_S), self._daemon.store.reader() as link:
-                stages.info, stages.unreachable = await link.info(), None
-                up.set(1)
+            async with asyncio.timeout(_ANSWER_S):
+                infos = await ask_all(self._shards, [shard.info() for shard in self._shards])
+            stages.info, stages.unreachable = sum_infos(infos), None
+            up.set(1)
         except (StoreError, TimeoutError) as exc:
             up.set(0)
             stages.unreachable = str(exc) or f"Redis at {self._daemon.store.address} gives no answer"

@@ -24,18 +24,11 @@ def audit(config_path: Path | None, as_json: bool) -> None:
     from slurmjcd import configfile, ledger
     from slurmjcd.errors import SlurmjcdError
     from slurmjcd.store import Store
-    from slurmjcd.storeinfo import StoreInfo
-
-    async def ask(store: Store) -> StoreInfo:
-        link = store.writer()
-        try:
-            return await link.open()
-        finally:
-            await link.close()
+    from slurmjcd.wholeinfo import whole_info
 
     try:
         config = configfile.load(config_path, os.environ)
-        info = asyncio.run(ask(Store(config)))
+        info = asyncio.run(whole_info(Store(config)))
         # Redis first: what it gains meanwhile is in the spool's books too
         books = ledger.read(config.spool_path)
     except SlurmjcdError as exc:

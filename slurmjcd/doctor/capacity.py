@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Final
 
 from slurmjcd.config import Config
@@ -13,8 +13,8 @@ from slurmjcd.doctor import Finding, fine, problem
 from slurmjcd.doctor.machine import redis_is_here
 from slurmjcd.errors import StoreError
 from slurmjcd.growth import Growth, days_left, disk_room, growth, parse_segments
+from slurmjcd.infosum import sum_infos
 from slurmjcd.sizes import size
-from slurmjcd.store import Store
 from slurmjcd.storeinfo import StoreInfo
 from slurmjcd.storelink import StoreLink
 
@@ -23,10 +23,15 @@ _WARN_DAYS: Final = 30.0
 _WARN_SHARE: Final = 0.9  # of maxmemory
 
 
-async def look(config: Config, store: Store, link: StoreLink, info: StoreInfo) -> AsyncIterator[Finding]:
-    """Memory, and the disk when Redis runs on this host and says where its files are."""
+async def look(config: Config, links: Sequence[StoreLink], info: StoreInfo) -> AsyncIterator[Finding]:
+    """Memory, and the disk when Redis runs on this host and says where its files are.
+
+    Args:
+        links: to each part of the store that one server has, whose INFO together is `info`.
+    """
     try:
-        segments = parse_segments((await link.info(segments=True)).fields.get("segment_sizes"))
+        infos = [await link.info(segments=True) for link in links]
+        segments = parse_segments(sum_infos(infos).fields.get("segment_sizes"))
     except (StoreError, ValueError):
         return  # a module of another version, which is a finding of its own
     rate = growth(segments, time.time())

@@ -56,6 +56,7 @@ CODES: Final[dict[str, tuple[str, Level]]] = {
     "redis-down": ("redis", "error"),
     "redis-login": ("login", "error"),
     "redis-replica": ("redis", "error"),
+    "shards-wrong": ("shards", "error"),
     "module-missing": ("module", "error"),
     "module-version": ("module", "warning"),
     "eviction": ("eviction", "error"),

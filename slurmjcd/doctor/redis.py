@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from slurmjcd import __version__, protocol
@@ -12,7 +13,8 @@ from slurmjcd.config import Config
 from slurmjcd.doctor import Finding, capacity, certificates, fine, problem
 from slurmjcd.doctor.machine import redis_is_here
 from slurmjcd.errors import Refused, StoreError
-from slurmjcd.store import Store
+from slurmjcd.infosum import sum_infos
+from slurmjcd.store import Shard, Store
 from slurmjcd.storeinfo import StoreInfo
 from slurmjcd.storelink import StoreLink
 
@@ -22,29 +24,84 @@ _SKEW_S: Final = 2.0
 _SAVES: Final = ("aof_last_write_status", "aof_last_bgrewrite_status", "rdb_last_bgsave_status")
 
 
+@dataclass(slots=True)
+class _Server:
+    """One server, with those of our shards that it has."""
+
+    shards: list[Shard] = field(default_factory=list)
+    links: list[StoreLink] = field(default_factory=list)
+    infos: list[StoreInfo] = field(default_factory=list)
+
+
 async def look(config: Config) -> AsyncIterator[Finding]:
     """All of it; when Redis can't be reached one finding of the check `redis`, when it lets us not in, of `login`."""
     store = Store(config)
     writes = "ingest" in config.daemon.roles
-    link = store.writer() if writes else store.asker()  # a login node knows no user that writes
+    servers: dict[str, _Server] = {}  # by run id
+    links: list[StoreLink] = []
+    away: dict[str, list[int]] = {}  # why: which shards
     try:
-        try:
-            info = await link.open()
-        except StoreError as exc:
-            yield unreachable(str(exc), config)
-            return
-        yield fine("redis", f"{info.text('server')} {info.text('server_version')} at {store.address}")
-        for finding in (*module(info), *settings(info, config), *transport(config), *clock(info)):
-            yield finding
-        for finding in certificates.shown(link.peer_certificate()):
-            yield finding
-        async for finding in capacity.look(config, store, link, info):
-            yield finding
-        async for finding in _users(config, store, link):
-            yield finding
+        for shard in store.shards:
+            # a login node knows no user that writes
+            links.append(link := shard.writer() if writes else shard.asker())
+            try:
+                info = await link.open()
+            except StoreError as exc:
+                away.setdefault(str(exc), []).append(shard.index)
+                continue
+            server = servers.setdefault(info.text("run_id"), _Server())
+            server.shards.append(shard)
+            server.links.append(link)
+            server.infos.append(info)
+        for why, shards in away.items():
+            yield _of(unreachable(why, config), _shards(shards, store), store)
+        if not away:
+            async for finding in _layout(store):
+                yield finding
+        for server in servers.values():
+            where = f"{_shards([shard.index for shard in server.shards], store)} at {server.links[0].address}"
+            async for finding in _server(config, server):
+                yield _of(finding, where, store)
     finally:
-        await link.close()
+        for link in links:
+            await link.close()
         await store.close()
+
+
+async def _server(config: Config, server: _Server) -> AsyncIterator[Finding]:
+    info, link = sum_infos(server.infos), server.links[0]
+    yield fine("redis", f"{info.text('server')} {info.text('server_version')} at {link.address}")
+    for finding in (*module(info), *settings(info, config), *transport(config), *clock(info)):
+        yield finding
+    for finding in certificates.shown(link.peer_certificate()):
+        yield finding
+    async for finding in capacity.look(config, server.links, info):
+        yield finding
+    async for finding in _users(config, server.shards[0], link):
+        yield finding
+
+
+async def _layout(store: Store) -> AsyncIterator[Finding]:
+    """Whether jobs lie in as many shards as are configured."""
+    shards = len(store.shards)
+    try:
+        await store.layout.check()
+    except StoreError as exc:
+        text = str(exc)
+        fix = text.partition("redis.shards is ")[2].partition(": ")[2] or "systemctl restart slurmjcd, where it ingests"
+        yield problem("shards-wrong", text, fix)
+    else:
+        yield fine("shards", f"jobs lie in {shards} shards" if shards > 1 else "jobs lie in one part")
+
+
+def _of(finding: Finding, where: str, store: Store) -> Finding:
+    """The finding as one of a store of several parts."""
+    return finding if len(store.shards) == 1 else replace(finding, text=f"{where}: {finding.text}")
+
+
+def _shards(shards: list[int], store: Store) -> str:
+    count = len(store.shards)
+    return f"shard{'s' if len(shards) > 1 else ''} {', '.join(map(str, shards))} of {count}"
 
 
 def unreachable(text: str, config: Config) -> Finding:
@@ -164,7 +221,7 @@ def transport(config: Config) -> Iterator[Finding]:
         yield fine("transport", "TLS" if config.redis.has_tls else "stays on this host")
 
 
-async def _users(config: Config, store: Store, link: StoreLink) -> AsyncIterator[Finding]:
+async def _users(config: Config, shard: Shard, link: StoreLink) -> AsyncIterator[Finding]:
     """The users of redis.user and redis.reader_user may do what they must, and no more."""
     if config.embedded_used:
         yield fine(_ACL, "the daemon's own Redis, on a socket in its state directory")
@@ -181,15 +238,18 @@ async def _users(config: Config, store: Store, link: StoreLink) -> AsyncIterator
         text = f"questions are asked by user '{name}', who may write"
         yield problem("acl-no-reader", text, f'[redis] reader_user = "slurmjcd-reader" in slurmjcd.toml; {acl}')
         return
+    reader = shard.asker()
     try:
-        async with store.reader() as reader:
-            # deletes what ended before 1970: nothing, and yet it is a command that writes
-            writes = await _may(reader, protocol.TRIM, store.prefix, b"BEFORE", b"0")
+        await reader.open()
+        # deletes what ended before 1970: nothing, and yet it is a command that writes
+        writes = await _may(reader, protocol.TRIM, shard.prefix, b"BEFORE", b"0")
     except StoreError as exc:
         text = f"user '{config.redis.reader_user}': {exc}"
         fix = "[redis] reader_password_file = in slurmjcd.toml has to hold the password of this user in slurmjcd.acl"
         yield problem("acl-reader-denied", text, fix)
         return
+    finally:
+        await reader.close()
     if writes:
         text = f"user '{config.redis.reader_user}', who only asks, may write"
         user = config.redis.reader_user

@@ -10,10 +10,8 @@ from typing import Final
 
 from slurmjcd import ledger
 from slurmjcd.config import Config
-from slurmjcd.fanout import ask_all
-from slurmjcd.infosum import sum_infos
-from slurmjcd.store import Shard, Store
-from slurmjcd.storeinfo import StoreInfo
+from slurmjcd.store import Store
+from slurmjcd.wholeinfo import whole_info
 
 _LOOK_S: Final = 0.2
 
@@ -37,7 +35,7 @@ async def drained(config: Config, store: Store, *, wait_s: float, tell: Callable
         now = ledger.read(config.spool_path)
         if now.spool_id != goal.spool_id:
             goal = now  # a damaged spool was replaced meanwhile
-        waiting = goal.last - await _watermark(store, goal.spool_id)
+        waiting = goal.last - (await whole_info(store)).watermarks.get(goal.spool_id, 0)
         on_the_way = goal.attempted - now.taken - now.dropped
         if waiting <= 0 and on_the_way <= 0:
             return
@@ -51,16 +49,3 @@ async def drained(config: Config, store: Store, *, wait_s: float, tell: Callable
             tell(f"waiting for {left} records that are on their way to Redis")
             told = True
         await asyncio.sleep(_LOOK_S)
-
-
-async def _watermark(store: Store, spool_id: str) -> int:
-    """What every shard has got of it, or knows to be for others."""
-    return sum_infos(await ask_all(store.shards, [_info(shard) for shard in store.shards])).watermarks.get(spool_id, 0)
-
-
-async def _info(shard: Shard) -> StoreInfo:
-    link = shard.writer()
-    try:
-        return await link.open()
-    finally:
-        await link.close()

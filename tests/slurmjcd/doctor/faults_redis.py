@@ -89,6 +89,13 @@ def _(site: Clinic) -> Found:
     site.admin.replicaof("NO", "ONE")
 
 
+@plants("shards-wrong")
+def _(site: Clinic) -> Found:
+    site.admin.set("job:shards", 6)
+    yield ("set redis.shards = 6, or",)
+    site.admin.delete("job:shards")
+
+
 @plants("module-missing")
 def _(site: Clinic) -> Found:
     redis = RedisServer(site.path / "bare", module=None)

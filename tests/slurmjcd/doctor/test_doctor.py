@@ -22,7 +22,7 @@ from slurmjcd.config import Config, RedisSection
 from slurmjcd.doctor import machine, slurm, spool
 from slurmjcd.doctor.redis import settings, transport
 from slurmjcd.storeinfo import StoreInfo
-from tests.harness import MODULE, PLUGIN, ROOT, Daemon, RedisServer
+from tests.harness import MODULE, PLUGIN, ROOT, Daemon, RedisServer, wait_until
 from tests.harness.paths import program
 
 MakeRedis = Callable[..., RedisServer]
@@ -282,3 +282,26 @@ def test_who_may_not_look_is_told_to_be_root(make_daemon: MakeDaemon, make_redis
     finally:
         os.seteuid(0)
     assert [(finding.code, finding.fix) for finding in found] == [("not-allowed", "run slurmjc doctor as root")]
+
+
+def test_each_shard_and_each_server_is_looked_at(make_redis: MakeRedis, make_daemon: MakeDaemon) -> None:
+    """Shards that share a server are one finding of it; one that is away is named."""
+    server = make_redis(options=GOOD)
+    daemon = make_daemon(redis_address=server.address, settings={"redis": {"shards": 3}})
+    wait_until(lambda: server_has_layout(server), what="the layout is set")
+    _, findings = doctor(daemon)
+    assert texts(findings, "redis").startswith("shards 0, 1, 2 of 3 at ")
+    assert len([found for found in findings if found["check"] == "persistence"]) == 1
+    assert "jobs lie in 3 shards" in texts(findings, "shards")
+    with server.client() as client:
+        client.set("job:shards", 6)
+    assert "set redis.shards = 6" in texts(doctor(daemon)[1], "shards")
+    server.stop()
+    status, findings = doctor(daemon)
+    assert status != 0
+    assert "shards 0, 1, 2 of 3: no connection to Redis at" in texts(findings, "redis")
+
+
+def server_has_layout(server: RedisServer) -> bool:
+    with server.client() as client:
+        return client.get("job:shards") == b"3"
