@@ -210,7 +210,7 @@ def test_packed_files_and_standard_input(site: Site, tmp_path: Path) -> None:
     [
         (b"", "is empty"),
         (b"\x28\xb5\x2f\xfd rest", "packed with zstd: zstd -dc log | slurmjc import -"),
-        (gzip.compress(b"JobId=1 UserId=a(1)" * 1000)[:60], "is packed and damaged"),
+        (gzip.compress(b"JobId=1 UserId=a(1)" * 1000, mtime=0)[:60], "is packed and damaged"),
         (b"\n\nfrom,to\n1,2\n", "is in no format that is known: line 3 begins with 'from,to'"),
     ],
 )
