@@ -22,7 +22,7 @@ help:
 	@echo 'make test     all tests (TESTS=tests/e2e picks some)'
 	@echo 'make test-package install the packages in fresh trees, run jobs there, upgrade, remove'
 	@echo 'make test-parity  ask sacct -c and, over slurmdbd, sacct -X the same questions'
-	@echo 'make test-accounting  slurmjc verify and export beside a real slurmdbd'
+	@echo 'make test-accounting  slurmjc verify and export beside a real slurmdbd, and a federation'
 	@echo 'make test-workflows  slurmjc wait and the recipes for workflow engines, with real jobs'
 	@echo 'make test-matrix  both suites on two releases of Slurm and three servers'
 	@echo 'make test-import  import what jobcomp/filetxt and jobcomp/mysql wrote'
@@ -164,6 +164,7 @@ test-import: setup plugin
 test-accounting: setup plugin
 	@tests/parity/install-packages
 	@$(PY) -m tests.accounting
+	@$(PY) -m tests.federation
 
 # CELLS=24.11/valkey-8.1 picks some
 test-matrix: setup plugin

@@ -49,9 +49,9 @@ class Site:
         self.client = Client(self._redis.socket)
 
     def start(self) -> subprocess.Popen[str]:
-        words = ["--config", self._daemon.conf, "--timezone", "UTC", "--cluster", "cluster", "--json"]
+        words = ["--config", str(self._daemon.conf), "--timezone", "UTC", "--cluster", "cluster", "--json"]
         return subprocess.Popen(
-            [program("slurmjc"), "import", self._log, *words], stdout=subprocess.PIPE, text=True, cwd=self._directory
+            [program("slurmjc"), "import", str(self._log), *words], stdout=subprocess.PIPE, text=True, cwd=self._directory
         )
 
     def finish(self, process: subprocess.Popen[str]) -> dict[str, Any]:
@@ -69,15 +69,6 @@ class Site:
             (int(mark) for name, mark in zip(marks[::2], marks[1::2], strict=True) if name[:7] == b"import-"), default=0
         )
 
-    def runs(self) -> Counter[tuple[int, int]]:
-        """Job id and end of every record."""
-        found: Counter[tuple[int, int]] = Counter()
-        if self.client.ask("SLURMJC.MATCH", PREFIX, "count", "limit", "1000000000") is not None:
-            while page := self.client.ask("SLURMJC.FETCH", PREFIX, "count", _PAGE, "RECORDS"):
-                rows = (msgpack.unpackb(blob, unicode_errors="surrogateescape") for blob in page)
-                found.update((row[_JOB_ID], row[_END]) for row in rows)
-        return found
-
     def stop(self) -> None:
         self._daemon.stop()
         self._redis.stop()
@@ -91,6 +82,16 @@ def expected(log: Path) -> Counter[tuple[int, int]]:
         if end not in ends:
             ends[end] = calendar.timegm(time.strptime(end.decode(), "%Y-%m-%dT%H:%M:%S"))
         found[int(job_id), ends[end]] += 1
+    return found
+
+
+def runs(client: Client) -> Counter[tuple[int, int]]:
+    """Job id and end of every record."""
+    found: Counter[tuple[int, int]] = Counter()
+    if client.ask("SLURMJC.MATCH", PREFIX, "count", "limit", "1000000000") is not None:
+        while page := client.ask("SLURMJC.FETCH", PREFIX, "count", _PAGE, "RECORDS"):
+            rows = (msgpack.unpackb(blob, unicode_errors="surrogateescape") for blob in page)
+            found.update((row[_JOB_ID], row[_END]) for row in rows)
     return found
 
 
@@ -111,7 +112,7 @@ def measure_round(directory: Path, log: Path, wanted: Counter[tuple[int, int]], 
         cuts = [kill_after(site, jobs * (number + 1) // (kills + 1)) for number in range(kills)]
         said = site.finish(site.start())
         seconds = time.perf_counter() - begin
-        found = site.runs()
+        found = runs(site.client)
         result = {
             "jobs_per_s": jobs / seconds,
             "seconds": seconds,

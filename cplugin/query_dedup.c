@@ -17,6 +17,11 @@ static bool _resized(const jobcomp_job_rec_t *row)
 	return !xstrcmp(row->state, "RESIZING");
 }
 
+static bool _revoked(const jobcomp_job_rec_t *row)
+{
+	return !xstrcmp(row->state, "REVOKED");
+}
+
 /* Times are in the form "uts<n>", see query_row.c. */
 static long long _submitted(const jobcomp_job_rec_t *row)
 {
@@ -69,6 +74,11 @@ extern void dedup_add(struct dedup *dedup, jobcomp_job_rec_t *row)
 
 	if (_resized(row))
 		return;
+	if (_revoked(row)) {
+		row->jobid = GONE;
+		dedup->found = true;
+		return;
+	}
 	if ((dedup->used + 1) * 2 > dedup->size)
 		_grow(dedup);
 	slot = _slot(dedup, row->jobid, row);

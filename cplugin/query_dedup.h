@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * sacct without --duplicates shows one run of a job id: the last submitted,
- * and beside it the parts before a resize. slurmdbd leaves the others out of
- * its answer; so does this.
+ * and beside it the parts before a resize; and no sibling of a federated job
+ * that was revoked since another cluster ran it. slurmdbd leaves the others
+ * out of its answer; so does this.
  */
 #ifndef JOBCOMP_REDIS_QUERY_DEDUP_H
 #define JOBCOMP_REDIS_QUERY_DEDUP_H

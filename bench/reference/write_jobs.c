@@ -155,7 +155,7 @@ static void write_upstream(const struct reference_job *job, const char *prefix)
         put_pair_status("EC", number(job, JC_FIELD_EXIT_CODE));
     }
 
-    snprintf(key, sizeof(key), "%s:idx:%" PRIu64, prefix,
+    snprintf(key, sizeof(key), "%s:idx:end:%" PRIu64, prefix,
              number(job, JC_FIELD_END) / 86400);
     fputs("*3\r\n", stdout);
     put_text("SADD");

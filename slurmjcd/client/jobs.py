@@ -17,6 +17,7 @@ from slurmjcd.client.flags import FLAG, SELECTING, Option, add_options
 from slurmjcd.client.selection import Selection, say_window, select
 from slurmjcd.errors import ProtocolError
 from slurmjcd.record import decode
+from slurmjcd.states import NUMBERS
 
 _SHOWING: list[Option] = [
     (("-D", "--duplicates"), FLAG | {"help": "Every run of a job, not only the latest."}),
@@ -120,9 +121,11 @@ def _decoded(connection: Connection, selection: Selection) -> Iterator[columns.J
 
 
 def latest(found: Iterable[columns.Job]) -> list[columns.Job]:
-    """The latest run of each job, in order of completion."""
+    """The latest run of each job, in order of completion, and none that another cluster of a federation ran."""
     latest: dict[tuple[Any, int], columns.Job] = {}
     for job in found:
+        if (job["extra"].get("state_flags") or 0) & NUMBERS["REVOKED"]:
+            continue
         key = (job["cluster"], job["job_id"])
         known = latest.pop(key, None)
         newer = known is None or _run(job) >= _run(known)

@@ -19,7 +19,7 @@ from slurmjcd.importing.target import settle
 from slurmjcd.store import Store
 from slurmjcd.storelink import StoreLink
 
-_SLICE: Final = b"100"  # keys looked at: Redis answers nobody else meanwhile
+_SLICE: Final = b"50"  # keys looked at: Redis answers nobody else meanwhile
 _PASSES: Final = 4  # a client that goes on writing must not keep us for ever
 _PARTS: Final = 6  # of TAKE's reply
 

@@ -26,7 +26,8 @@ RECORD: list[Any] = [
     "/home/ada", "gpu", 7, 0, {},
 ]  # fmt: skip
 POSITION = {
-    "job_id": 1, "het_job_id": 4, "het_job_offset": 5, "user": 9, "name": 11, "state": 19, "exit_code": 21,
+    "job_id": 1, "het_job_id": 4, "het_job_offset": 5, "user": 9, "name": 11, "cluster": 12, "state": 19,
+    "exit_code": 21,
     "derived": 22, "submit": 23, "eligible": 24, "start": 25, "end": 26, "limit": 27, "nodes": 30,
     "tres_alloc": 32, "extra": 37,
 }  # fmt: skip
@@ -75,7 +76,7 @@ class Sacct:
     def row(self, blob: bytes, columns: str, **env: str) -> list[str]:
         """The columns of one job."""
         self.pages = [array([blob])]
-        done = self.run("-nP", "-o", columns, **env)
+        done = self.run("-nPD", "-o", columns, **env)
         assert (done.returncode, done.stderr) == (0, "")
         return done.stdout.rstrip("\n").split("|")
 
@@ -120,6 +121,7 @@ def test_every_column_that_sacct_has_a_field_for(sacct: Sacct) -> None:
         ({"state": 4, "extra": {"cancelled_by": 0}}, "CANCELLED by 0"),
         ({"state": 1, "extra": {"state_flags": 0x2000}}, "RESIZING"),
         ({"state": 0, "extra": {"state_flags": 0x400}}, "REQUEUED"),
+        ({"state": 4, "extra": {"state_flags": 0x80000}}, "REVOKED"),
         ({"state": 3, "extra": {"state_flags": 0x10000}}, "COMPLETED"),
     ],
 )  # fmt: skip
@@ -212,6 +214,29 @@ def test_last_run_of_a_job_unless_all_are_asked_for(sacct: Sacct) -> None:
     for args, ids in (((), ["2", "1", "1"]), (("-D",), ["1", "2", "1", "1"])):
         sacct.pages = [array(runs)]
         assert sacct.run("-nP", "-o", "jobid", *args).stdout.split() == ids
+
+
+def test_a_sibling_that_another_cluster_ran_is_shown_with_all_runs_only(sacct: Sacct) -> None:
+    """As slurmdbd: `t1.state != JOB_REVOKED` unless --duplicates. The run before it is still the last that counts."""
+    revoked = {"state": 4, "start": 0, "extra": {"state_flags": 0x80000}}
+    runs = [
+        record(job_id=1 << 26, cluster="c1"),
+        record(job_id=1 << 26, cluster="c2", **revoked),
+        record(job_id=5, submit=DAY, end=DAY + 10),
+        record(job_id=5, submit=DAY + 20, end=DAY + 30, **revoked),
+    ]
+    for args, rows in (((), ["c1|67108864", "c1|5"]), (("-D",), ["c1|67108864", "c2|67108864", "c1|5", "c1|5"])):
+        sacct.pages = [array(runs)]
+        assert sacct.run("-nP", "-o", "cluster,jobid", *args).stdout.split() == rows
+
+
+HIGHEST = (63 << 26) + (1 << 26) - 1 - 3  # of a federation's last cluster; MAX_JOB_ID is three below a power of two
+
+
+@pytest.mark.parametrize("job_id", [2**31 - 1, 2**31, 2**31 + 1, HIGHEST])
+def test_ids_with_a_clusters_number_in_them(sacct: Sacct, job_id: int) -> None:
+    assert sacct.row(record(job_id=job_id), "jobid,jobidraw") == [str(job_id)] * 2
+    assert sacct.criteria("-j", str(job_id))[b"job"] == [b"%d" % job_id]
 
 
 @pytest.mark.parametrize("step", [1, 64, 65, 4096, 715_827])

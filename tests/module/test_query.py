@@ -11,6 +11,7 @@ import redis
 
 from tests.module.conftest import Store
 from tests.module.records import DAY, NOON, job
+from tests.module.test_upstream import ask, index, job_hash
 
 
 def test_match_replies_the_sets_name_or_nil(store: Store) -> None:
@@ -115,6 +116,18 @@ def test_wrong_count(store: Store, count: str) -> None:
     store.call("MATCH", "q")
     with pytest.raises(redis.ResponseError, match="max must be"):
         store.call("FETCH", "q", count)
+
+
+@pytest.mark.parametrize("job_id", [2**31 - 1, 2**31, 2**31 + 1, 2**32 - 4])
+def test_ids_with_a_clusters_number_in_their_top_bits(store: Store, job_id: int) -> None:
+    """Those of a federation; an upstream client's too."""
+    store.put(job(1), job(job_id - 1), job(job_id, array_job_id=job_id, array_task_id=3))
+    assert store.ids("job", str(job_id)) == [job_id]
+    assert store.ids("job", f"{job_id - 1}-{job_id}") == [job_id - 1, job_id]
+    assert store.ids("job", f"{job_id}_3") == [job_id]
+    assert len(store.call("GET", job_id)) == 1
+    index(store, job_id + 1, job_hash(job_id + 1, 1))
+    assert [row["JobID"] for row in ask(store, "u", sets={"job": [job_id + 1]})] == [b"%d" % (job_id + 1)]
 
 
 @pytest.mark.parametrize("name", ["PUT", "INDEX", "MATCH", "FETCH", "GET", "AGG", "INFO", "TAKE", "TRIM"])
