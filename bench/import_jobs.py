@@ -49,10 +49,18 @@ class Site:
         self.client = Client(self._redis.socket)
 
     def start(self) -> subprocess.Popen[str]:
-        words = ["--config", str(self._daemon.conf), "--timezone", "UTC", "--cluster", "cluster", "--json"]
-        return subprocess.Popen(
-            [program("slurmjc"), "import", str(self._log), *words], stdout=subprocess.PIPE, text=True, cwd=self._directory
-        )
+        words = [
+            "import",
+            str(self._log),
+            "--config",
+            str(self._daemon.conf),
+            "--timezone",
+            "UTC",
+            "--cluster",
+            "cluster",
+        ]
+        command = [program("slurmjc"), *words, "--json"]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=self._directory)
 
     def finish(self, process: subprocess.Popen[str]) -> dict[str, Any]:
         """What the import says at its end."""
