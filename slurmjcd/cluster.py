@@ -21,6 +21,10 @@ from slurmjcd.errors import Unavailable
 from slurmjcd.route import Place
 from slurmjcd.storeinfo import StoreInfo
 
+# what redis-py raises when nobody answers, or one whose answer is no map: no slots, no address
+_NO_MAP: Final = (
+    exceptions.RedisError, exceptions.RedisClusterException, OSError, TimeoutError, ValueError, TypeError, LookupError,
+)  # fmt: skip
 _KEPT_S: Final = 0.5  # a map, however many find it wrong
 
 
@@ -70,7 +74,7 @@ class ClusterMap:
     async def _ask(self) -> None:
         try:
             await self._cluster.nodes_manager.initialize()
-        except (exceptions.RedisError, OSError, TimeoutError, ValueError) as exc:
+        except _NO_MAP as exc:
             raise Unavailable(f"no node of the cluster says who has what: {exc}") from exc
         finally:
             self._asked_s = time.monotonic()
