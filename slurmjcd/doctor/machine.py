@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from slurmjcd.checks import check_machine, slurm_uid
-from slurmjcd.config import Config, sentinels
+from slurmjcd.config import Config, cluster_nodes, sentinels
 from slurmjcd.doctor import Finding, fine, problem
 from slurmjcd.errors import ConfigError
 
@@ -19,10 +19,12 @@ _LOCAL_NAMES: Final = ("127.0.0.1", "localhost", "::1")
 
 
 def redis_is_here(config: Config) -> bool:
-    """Whether Redis runs on this host, as far as its address tells; where sentinels say where it is, all of them."""
+    """Whether Redis runs on this host, as far as its address tells; of sentinels or nodes of a cluster all of them."""
     address = config.redis_address
     if config.redis.has_sentinels:
         return all(host in _LOCAL_NAMES for host, _ in sentinels(address)[0])
+    if config.redis.has_cluster:
+        return all(host in _LOCAL_NAMES for host, _ in cluster_nodes(address))
     return address.startswith("unix:") or any(f"//{host}" in address for host in _LOCAL)
 
 

@@ -213,7 +213,7 @@ def clock(info: StoreInfo, now_s: float | None = None) -> Iterator[Finding]:
 def transport(config: Config) -> Iterator[Finding]:
     """Passwords and jobs on the network only in TLS."""
     address = config.redis_address
-    if address.startswith(("redis://", "redis+sentinel://")) and not redis_is_here(config):
+    if address.startswith(("redis://", "redis+sentinel://", "redis+cluster://")) and not redis_is_here(config):
         text = f"{address} is not encrypted: passwords and jobs pass the network in clear"
         fix = f'tls-port 6379 in redis.conf; [redis] address = "rediss{address[5:]}" and tls_ca_file = in slurmjcd.toml'
         yield problem("plain-text", text, fix)

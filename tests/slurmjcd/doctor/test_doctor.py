@@ -183,12 +183,15 @@ def test_the_kernel_of_another_host_is_not_looked_at(tmp_path: Path) -> None:
         ("redis://127.0.0.1:6379", "ok"),
         ("unix:/run/redis.sock", "ok"),
         ("redis+sentinel://127.0.0.1:26379,s2.example:26379/jobs", "error"),
+        ("redis+cluster://127.0.0.1:7000,n2.example:7000", "error"),
+        ("redis+cluster://127.0.0.1:7000,localhost", "ok"),
+        ("rediss+cluster://n1.example:7000", "ok"),
         ("redis+sentinel://127.0.0.1:26379,[::1]:26380,localhost/jobs", "ok"),
         ("rediss+sentinel://s1.example:26379/jobs", "ok"),
     ],
 )
 def test_plain_text_on_the_network_is_found(address: str, level: str) -> None:
-    (finding,) = transport(Config(redis=RedisSection(address=address)))
+    (finding,) = transport(Config(redis=RedisSection(address=address, shards=3)))
     assert finding.level == level
 
 
