@@ -120,6 +120,11 @@ class World:
         pairs = reply if isinstance(reply, dict) else dict(zip(reply[::2], reply[1::2], strict=True))
         return int(pairs.get(b"jobs", 0))
 
+    def found(self) -> list[bytes]:
+        """Every record in the store."""
+        with self.redis.client() as client:
+            return oracle.stored(client)
+
     def missing(self, *, allowed: int = 0) -> int:
         """How many promised records are not in Redis yet, by count alone."""
         return max(0, self.driver.calls - allowed - self.stored_count())
@@ -147,10 +152,8 @@ class World:
         """Every record that was promised against every record that is there."""
         promised, possible = self.driver.promised(), self.driver.possible()
         verdict = oracle.Verdict()
-        with self.redis.client() as client:
-            found = oracle.stored(client)
         seen = verdict.seen
-        for blob in found:
+        for blob in self.found():
             job_id = int(record.decode_row(blob)[1])
             if job_id in seen:
                 verdict.twice.append(job_id)
