@@ -59,7 +59,7 @@ class MergedQuery:
         size = 0
         while len(out) < most and size < PAGE_BYTES:
             if self._merge.starved:
-                await self._refill(most - len(out), records)
+                await self._refill(most, records)
             held = len(self._merge)
             each = max(1, self._merge.bytes // held) if held else 1
             rows = self._merge.take(min(most - len(out), max(1, (PAGE_BYTES - size) // each)))

@@ -129,11 +129,13 @@ class PageMerge:
             keys += left.keys[left.at : min(cut, left.at + most)]
             rows += left.rows[left.at : min(cut, left.at + most)]
         order = sorted(range(len(rows)), key=keys.__getitem__)  # stable, and fast on runs that are in order
-        del order[most:]
-        taken = sorted(order)  # of each source a run from its begin on
-        for source, left in enumerate(self._left):
-            until = begins[source + 1] if source + 1 < len(begins) else len(rows)
-            cuts[source] = left.at + bisect_left(taken, until) - bisect_left(taken, begins[source])
+        if len(order) > most:
+            del order[most:]
+            last = order[-1]
+            source = bisect_right(begins, last) - 1
+            ends = self._up_to(keys[last], source)
+            ends[source] = self._left[source].at + last - begins[source] + 1  # others of its key may be left
+            cuts[:] = map(min, cuts, ends)
         return [rows[position] for position in order]
 
 

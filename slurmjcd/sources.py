@@ -21,13 +21,14 @@ from slurmjcd.backoff import Backoff
 from slurmjcd.config import QuerySection
 from slurmjcd.criteria import Criteria
 from slurmjcd.errors import Moved, Refused, StoreError, Unavailable
-from slurmjcd.merging import Group, Page, row_key
+from slurmjcd.merging import Group, Page
 from slurmjcd.shards import shard_of
 from slurmjcd.store import Shard, Store
 from slurmjcd.storeinfo import StoreInfo
 from slurmjcd.storelink import StoreLink, parse_reply
 
-_KEY: Final = struct.Struct("<QII")  # end, job id, bytes of the row
+_KEY_BYTES: Final = 16  # end (8), job id (4), bytes of the row (4)
+_JOB_ID_MAX: Final = 2**32 - 1
 _KEYS_HEAD: Final = re.compile(rb"\*2\r\n\$(\d{1,9})\r\n")
 _ROWS_HEAD: Final = re.compile(rb"\r\n\*(\d{1,9})\r\n")
 _WAITED: Final = 0.9  # of query.timeout_s, for a shard that moves to another server
@@ -203,12 +204,12 @@ def parse_page(answer: bytes, *, records: bool) -> Page:
     head = _KEYS_HEAD.match(answer)
     at = head.end() if head is not None else 0
     behind = _ROWS_HEAD.match(answer, at + int(head[1])) if head is not None else None
-    if head is None or behind is None or int(head[1]) != _KEY.size * int(behind[1]):
+    if head is None or behind is None or int(head[1]) != _KEY_BYTES * int(behind[1]):
         raise wrong
-    told = list(_KEY.iter_unpack(answer[at : behind.start()]))
-    keys = [row_key(end_s, job_id) for end_s, job_id, _ in told]
+    words = struct.unpack_from(f"<{int(behind[1]) * 2}Q", answer, at)
+    keys = [end_s << 32 | rest & _JOB_ID_MAX for end_s, rest in zip(words[::2], words[1::2], strict=True)]
     if records:
-        bounds = list(accumulate((size for _, _, size in told), initial=behind.end()))
+        bounds = list(accumulate([rest >> 32 for rest in words[1::2]], initial=behind.end()))
         if bounds[-1] != len(answer):
             raise wrong
         return Page(keys, [answer[begin:end] for begin, end in pairwise(bounds)])
