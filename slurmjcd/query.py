@@ -131,8 +131,8 @@ class QueryConnection(Connection):
 
     @property
     def _several(self) -> bool:
-        """Whether an answer is put together from several; if not, it passes as the bytes that Redis sent."""
-        return len(self.server.sources) > 1
+        """Whether an answer is put together from several, or of one that may move; else it passes as it came."""
+        return len(self.server.sources) > 1 or self.server.store.is_cluster
 
     @property
     def kept_bytes(self) -> int:

@@ -87,15 +87,23 @@ def forget_nothing(cursor: Cursor) -> None:
 
 
 class ShardSource:
-    """One shard. `config` gives the settings of now.
+    """One shard.
 
-    `forget` is given the cursor of a question that was given up while it was being asked.
+    Args:
+        config: gives the settings of now.
+        forget: is given the cursor of a question that was given up while it was being asked.
+        moves: it may go to another server of a cluster at any time.
     """
 
     def __init__(
-        self, shard: Shard, config: Callable[[], QuerySection], forget: Callable[[Cursor], None] = forget_nothing
+        self,
+        shard: Shard,
+        config: Callable[[], QuerySection],
+        forget: Callable[[Cursor], None] = forget_nothing,
+        *,
+        moves: bool = False,
     ) -> None:
-        self._shard, self._config, self._forget = shard, config, forget
+        self._shard, self._config, self._forget, self._moves = shard, config, forget, moves
 
     @property
     def name(self) -> str:
@@ -109,7 +117,7 @@ class ShardSource:
         return shard_of(job_id, self._shard.count) == self._shard.index
 
     async def open(self, asked: Criteria) -> Cursor | None:
-        cursor = ShardCursor(self._shard, self._config, secrets.token_hex(16).encode())
+        cursor = ShardCursor(self, self._shard, self._config, secrets.token_hex(16).encode())
         words = (protocol.MATCH, self._shard.prefix, cursor.id, *criteria.flatten(asked))
         try:
             found = await self.ask(lambda link: link.call(*words))
@@ -152,24 +160,37 @@ class ShardSource:
         while True:
             try:
                 async with self._shard.reader() as link:
-                    return await call(link)
+                    answer = await call(link)
+                    await self.see_that_it_is_here(link)
+                    return answer
             except Moved:
                 if time.monotonic() > until_s:
                     raise
             await asyncio.sleep(backoff.next_s())
 
+    async def see_that_it_is_here(self, link: StoreLink) -> None:
+        """Raise Moved when segments may have left the server while it was at work on a question, in slices.
+
+        They leave one after the other once their slot is on its way; from then on the server refers to the other one.
+        """
+        if self._moves:
+            try:
+                await link.call(protocol.FETCH, self.prefix, b"none", b"CLOSE")
+            except Refused:
+                pass  # no query is open by that name: whoever says so has the slot
+
 
 def shard_sources(
     store: Store, config: Callable[[], QuerySection], forget: Callable[[Cursor], None] = forget_nothing
 ) -> list[ShardSource]:
-    return [ShardSource(shard, config, forget) for shard in store.shards]
+    return [ShardSource(shard, config, forget, moves=store.is_cluster) for shard in store.shards]
 
 
 class ShardCursor:
     """An open query in one shard's server."""
 
-    def __init__(self, shard: Shard, config: Callable[[], QuerySection], query_id: bytes) -> None:
-        self._shard, self._config, self.id = shard, config, query_id
+    def __init__(self, source: ShardSource, shard: Shard, config: Callable[[], QuerySection], query_id: bytes) -> None:
+        self._source, self._shard, self._config, self.id = source, shard, config, query_id
 
     async def page(self, rows: int, *, records: bool) -> Page:
         form = (b"RECORDS", b"KEYS") if records else (b"KEYS",)
@@ -177,6 +198,7 @@ class ShardCursor:
         try:
             async with self._shard.reader() as link:
                 answer = await link.call_unread(*words, most=self._config().answer_bytes)
+                await self._source.see_that_it_is_here(link)
         except Moved as exc:
             raise Unavailable(f"another server has it now or is about to, ask again: {exc}") from exc
         except Refused as exc:
