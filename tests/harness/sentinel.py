@@ -10,6 +10,7 @@ from typing import Any
 
 import redis
 
+from tests.harness.paths import MODULE
 from tests.harness.ports import free_ports
 from tests.harness.process import Process
 from tests.harness.redis_server import SERVER, RedisServer
@@ -24,6 +25,7 @@ class SentinelSite:
     Args:
         options: of every server, as in redis.conf.
         down_after_ms: how long a server may be silent before it counts as down.
+        bare: how many of the replicas have not our module.
     """
 
     def __init__(
@@ -34,6 +36,7 @@ class SentinelSite:
         sentinels: int = 3,
         options: Mapping[str, str | int] | None = None,
         down_after_ms: int = 1000,
+        bare: int = 0,
     ) -> None:
         ports = free_ports(1 + replicas + sentinels)
         self.ports, self._sentinel_ports = ports[: 1 + replicas], ports[1 + replicas :]
@@ -47,7 +50,8 @@ class SentinelSite:
                 **of_master,
                 **(options or {}),
             }
-            self.servers[port] = RedisServer(directory / f"redis{number}", options=settings)
+            module = MODULE if number <= replicas - bare else None
+            self.servers[port] = RedisServer(directory / f"redis{number}", options=settings, module=module)
         self.sentinels = [
             self._sentinel(directory / f"sentinel{number}", port, down_after_ms, quorum=sentinels // 2 + 1)
             for number, port in enumerate(self._sentinel_ports)

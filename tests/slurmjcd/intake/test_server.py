@@ -7,6 +7,7 @@ import asyncio
 import logging
 import os
 import subprocess
+import tracemalloc
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -140,6 +141,24 @@ async def test_anything_else_is_refused(
     assert answer.splitlines()[0].split()[1] == str(status)
     assert why in answer
     assert await intake.job_ids() == []
+
+
+async def test_a_hundred_megabytes_are_refused_without_being_kept(intake: Running, listen: str, tmp_path: Path) -> None:
+    """Sent all the same, by a program that says no size and doesn't wait to be told to go on."""
+    options = ("-H", "Expect:", "-H", "Transfer-Encoding: chunked")
+    large = tmp_path / "large"
+    with large.open("wb") as file:
+        file.truncate(100 * 2**20)
+    tracemalloc.start()
+    try:
+        answer = await post(intake, listen, "/intake/demo", "--data-binary", f"@{large}", *options)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert not answer or answer.startswith("HTTP/1.1 413")  # it may find the connection closed before it has read why
+    assert most < 4 * 2**20
+    assert (await post(intake, listen, "/intake/demo", body=posted())).startswith("HTTP/1.1 201")
+    assert await intake.job_ids() == [17]
 
 
 async def test_another_user_is_refused_before_a_byte_of_the_job_is_read(
