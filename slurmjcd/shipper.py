@@ -149,7 +149,9 @@ class Shipper:
 
     def _choose_events(self, info: StoreInfo) -> None:
         """Tell of events as configured; not where the module is older and would refuse the PUT."""
-        self._events = self._config.events if "events_last" in info.fields else 0
+        # jobs are spread evenly: the newest of all are the newest of each shard
+        share = -(-self._config.events // self._config.shards)
+        self._events = share if "events_last" in info.fields else 0
         if self._config.events and not self._events and self._quiet.allows("events"):
             self._log.warning(
                 "shipper: the module in Redis knows no events yet: restart Redis with the new slurm_jobcomp.so"

@@ -99,6 +99,14 @@ async def test_the_stream_of_events_has_the_numbers_of_the_spool(sharded: Sharde
             assert ids == [b"%d" % number for number in range(1, 21) if number % N == shard]
 
 
+async def test_shards_share_the_number_of_events_that_are_kept(sharded: Sharded) -> None:
+    sharded.start(events=100)
+    await sharded.take(*jobs(1, 900))
+    await sharded.shipped()
+    with sharded.redis.client() as client:
+        assert [client.xlen(prefix + b":events") for prefix in PREFIXES] == [34, 34, 34]
+
+
 async def test_a_shard_that_is_away_holds_nobody_back(sharded: Sharded) -> None:
     with sharded.redis.client() as client:
         client.set(PREFIXES[1] + b":spools", "no hash")  # its PUTs are refused
