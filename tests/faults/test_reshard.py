@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: MIT
+"""slurmjc reshard on a cluster beside live records, killed and run again: each job is in the new shards once."""
+
+from __future__ import annotations
+
+import subprocess
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from slurmjcd.shards import layout_key, shard_prefixes
+from tests.faults.cluster_world import OPTIONS, ClusterWorld
+from tests.harness import wait_until
+from tests.harness.cluster import ClusterSite, slot_of
+from tests.harness.paths import program
+
+CALLS = 30_000
+RATE = 1000
+KEY = layout_key(b"job").decode()
+
+
+@pytest.fixture
+def site(rundir: Path, stopper: ExitStack) -> ClusterSite:
+    site = ClusterSite(rundir / "site", options=OPTIONS)
+    stopper.callback(site.stop)
+    site.start()
+    return site
+
+
+@pytest.fixture
+def world(rundir: Path, stopper: ExitStack, site: ClusterSite) -> ClusterWorld:
+    world = ClusterWorld(rundir, stopper, site, shards=3)
+    world.daemon.start()
+    world.driver.start(CALLS, rate=RATE)
+    world.driver.wait_calls(6000)
+    return world
+
+
+def reshard(world: ClusterWorld, *words: str) -> subprocess.Popen[str]:
+    argv = [program("slurmjc"), "reshard", "--config", str(world.daemon.conf), *words]
+    return subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def layout(site: ClusterSite) -> str:
+    return str(site.ask(site.owner_of(KEY), "GET", KEY))
+
+
+def go_on_with(world: ClusterWorld, shards: int) -> None:
+    """The daemon with the new number; the rest of the calls goes there."""
+    world.daemon.stop()
+    world.configure(shards=shards)
+    world.prefixes = [name.decode() for name in shard_prefixes(b"job", shards)]
+    world.start_daemon()
+    world.driver.wait_calls(CALLS)
+    world.check()
+
+
+def test_killed_again_and_again_beside_live_records(world: ClusterWorld, site: ClusterSite) -> None:
+    new = [name.decode() for name in shard_prefixes(b"job", 6)]
+    for reached in (
+        lambda: world.stored_in(new[0]) > 0,
+        lambda: sum(map(world.stored_in, new)) > 3000,
+        lambda: layout(site) == "3>6",
+    ):
+        process = reshard(world, "--to", "6")
+        wait_until(lambda reached=reached, p=process: reached() or p.poll() is not None, what="a moment to kill it")
+        process.kill()
+        said, _ = process.communicate()
+        assert process.returncode == -9, said
+    # who has been told to hold does so although nobody moves anything
+    wait_until(lambda: "jobs are being moved from 3 shards to 6" in world.daemon.process.log_text(), what="it holds")
+    process = reshard(world, "--to", "6")
+    said, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, said
+    assert layout(site) == "6"
+    wait_until(lambda: "set redis.shards = 6" in world.daemon.process.log_text(), what="the daemon to say so")
+    go_on_with(world, 6)
+    process = reshard(world, "--drop-old")
+    said, _ = process.communicate(timeout=120)
+    assert said.startswith("dropped "), said
+    assert sum(world.stored_in(name.decode()) for name in shard_prefixes(b"job", 3)) == 0
+    world.check()
+
+
+def test_a_master_dies_and_a_slot_moves_meanwhile(world: ClusterWorld, site: ClusterSite) -> None:
+    process = reshard(world, "--to", "6", "--wait", "120")
+    new = [name.decode() for name in shard_prefixes(b"job", 6)]
+    wait_until(lambda: world.stored_in(new[0]) > 0, what="the first copies")
+    slot = slot_of(new[0])
+    master = site.owner(slot)
+    site.kill(master)
+    site.wait_failover(slot, master)
+    site.nodes[master].start()
+    site.wait_ok()
+    site.move_prefix(new[5], site.owner(slot_of(new[2])), pause_s=0.5)
+    said, _ = process.communicate(timeout=180)
+    assert process.returncode == 0, said
+    go_on_with(world, 6)
+
+
+def test_it_is_given_up_beside_live_records(world: ClusterWorld, site: ClusterSite) -> None:
+    process = reshard(world, "--to", "6")
+    wait_until(lambda: layout(site) == "3>6" or process.poll() is not None, what="it holds", timeout_s=60)
+    process.kill()
+    process.communicate()
+    process = reshard(world, "--to", "3")
+    said, _ = process.communicate(timeout=60)
+    assert said.startswith("given up: slurmjcd goes on with 3 shards"), said
+    world.driver.wait_calls(CALLS)
+    world.check()
