@@ -38,6 +38,7 @@ PLAN: Final[dict[str, list[str]]] = {
     "sacct": ["sacct", "--rounds", "1"],
     "cli": ["cli"],
     "hostile": ["hostile"],
+    "scale": ["scale", "--rounds", "1"],
 }
 
 
@@ -89,6 +90,7 @@ TARGETS: Final[dict[str, dict[str, Target]]] = {
     "sacct": {"user_ms": Target(30), "id_ms": Target(15), "everything_over_floor": Target(1.1)},
     "cli": {"wall_ms": Target(120)},
     "hostile": {"ingest_ack_p99_ms": Target(100), "loop_lag_p99_ms": Target(50)},
+    "scale": {"lost": Target(0), "twice": Target(0)},
 }
 
 # Figures that nothing was promised of, and are shown all the same.
@@ -97,6 +99,11 @@ SHOWN: Final[dict[str, tuple[str, ...]]] = {
         f"rate.{rate}.{key}"
         for rate in (1_000, 10_000)
         for key in ("daemon_cpu", "redis_cpu", "daemon_written_mib_per_s", "redis_written_mib_per_s")
+    ),
+    "scale": tuple(
+        f"{where}.{key}"
+        for where in ("single", "per_shards.1", "per_shards.3", "per_shards.6")
+        for key in ("jobs_per_s", "job_ms", "user_day_ms", "limit_jobs_per_s")
     ),
     "start": ("listening_ms", "ready_ms", "embedded_ready_ms", "spooled_listening_ms", "stop_ms"),
 }

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -86,17 +87,24 @@ def redis_options(options: argparse.Namespace) -> dict[str, str | int]:
     return {"appendonly": "yes"} if options.aof else {}
 
 
-def push(feeder: Feeder, client: Client, seconds: float) -> tuple[int, float]:
-    """Jobs for so long; how many, and the seconds until the last was visible."""
-    wait_for(lambda: stored(client) == feeder.called, "the first job to be visible")
+def push(
+    feeder: Feeder, count: Callable[[], int], more: Callable[[float], bool], *, every_s: float = 0.002
+) -> tuple[int, float]:
+    """Jobs as fast as they are taken; how many, and the seconds until the last was visible.
+
+    Args:
+        count: how many are visible; asked every so many seconds.
+        more: whether more are wanted, by the seconds it took so far.
+    """
+    wait_for(lambda: count() == feeder.called, "the first job to be visible")
     visible = first = feeder.called
     begin = time.perf_counter()
-    while time.perf_counter() - begin < seconds:
+    while more(time.perf_counter() - begin):
         while feeder.called - visible + CHUNK_JOBS > AHEAD_JOBS:
-            time.sleep(0.002)
-            visible = stored(client)
+            time.sleep(every_s)
+            visible = count()
         feeder.call(CHUNK_JOBS)
-    wait_for(lambda: stored(client) >= feeder.called, "the last job to be visible")
+    wait_for(lambda: count() >= feeder.called, "the last job to be visible")
     return feeder.called - first, time.perf_counter() - begin
 
 
@@ -110,7 +118,7 @@ def measure_round(directory: Path, options: argparse.Namespace) -> dict[str, Any
         before = {pid: cpu_s(pid) for pid in (daemon, redis, driver)}
         threads = thread_cpu_s(daemon)
         received, _ = net_bytes(pipeline.client)
-        jobs, seconds = push(feeder, pipeline.client, options.seconds)
+        jobs, seconds = push(feeder, lambda: stored(pipeline.client), lambda took_s: took_s < options.seconds)
         result["jobs"], result["jobs_per_s"] = jobs, jobs / seconds
         for name, pid in (("daemon", daemon), ("redis", redis), ("driver", driver)):
             result[f"{name}_us_per_job"] = (cpu_s(pid) - before[pid]) / jobs * 1e6
