@@ -14,6 +14,7 @@ from slurmjcd.doctor import Finding, capacity, certificates, fine, problem
 from slurmjcd.doctor.machine import redis_is_here
 from slurmjcd.errors import Refused, StoreError
 from slurmjcd.infosum import sum_infos
+from slurmjcd.layout import StoreLayout
 from slurmjcd.store import Shard, Store
 from slurmjcd.storeinfo import StoreInfo
 from slurmjcd.storelink import StoreLink
@@ -56,7 +57,7 @@ async def look(config: Config) -> AsyncIterator[Finding]:
         for why, shards in away.items():
             yield _of(unreachable(why, config), _shards(shards, store), store)
         if not away:
-            async for finding in _layout(store):
+            async for finding in _layout(store, writes=writes):
                 yield finding
         for server in servers.values():
             where = f"{_shards([shard.index for shard in server.shards], store)} at {server.links[0].address}"
@@ -81,17 +82,19 @@ async def _server(config: Config, server: _Server) -> AsyncIterator[Finding]:
         yield finding
 
 
-async def _layout(store: Store) -> AsyncIterator[Finding]:
-    """Whether jobs lie in as many shards as are configured."""
-    shards = len(store.shards)
+async def _layout(store: Store, *, writes: bool) -> AsyncIterator[Finding]:
+    """Whether jobs lie in as many shards as are configured. A user that only reads is looked at by themselves."""
+    shards, layout = len(store.shards), StoreLayout(store, writes=writes)
     try:
-        await store.layout.check()
+        await layout.check()
     except StoreError as exc:
         text = str(exc)
         fix = text.partition("redis.shards is ")[2].partition(": ")[2] or "systemctl restart slurmjcd, where it ingests"
         yield problem("shards-wrong", text, fix)
     else:
         yield fine("shards", f"jobs lie in {shards} shards" if shards > 1 else "jobs lie in one part")
+    finally:
+        await layout.close()
 
 
 def _of(finding: Finding, where: str, store: Store) -> Finding:
