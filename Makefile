@@ -101,9 +101,10 @@ plugin: $(STAMPS)/cmake
 demo: setup plugin
 	@$(PY) scripts/demo.py
 
+# As many at a time as there are processors; the tests of one file one after the other.
 TESTS ?= tests
 test: setup plugin
-	$(PYTEST) $(TESTS)
+	$(PYTEST) -n $(JOBS) --dist loadfile $(TESTS)
 
 check: setup plugin sanitize sanitize-threads $(STAMPS)/packages-check
 	@scripts/check

@@ -28,7 +28,11 @@ def test_cmake_make_install_puts_both_libraries_where_they_are_looked_for(tmp_pa
     run("make", "install", f"DESTDIR={root}", cwd=tree)
     installed = {path.relative_to(root) for path in root.rglob("*") if path.is_file()}
     plugin = slurm_plugin_dir().relative_to("/") / "jobcomp_redis.so"
-    assert installed == {plugin, Path("usr/lib/redis/modules/slurm_jobcomp.so")}
+    assert installed == {
+        plugin,
+        Path("usr/lib/redis/modules/slurm_jobcomp.so"),
+        Path("usr/lib/slurmjcd/slurmjc_engine.so"),
+    }
 
 
 def test_a_slurm_tree_that_is_not_configured_is_named(tmp_path: Path) -> None:

@@ -73,10 +73,14 @@ class Link:
 
 
 class Shelf:
-    """Lends that connection."""
+    """A store of one part, which lends that connection."""
 
-    prefix = b"job"
+    name, prefix, index, count = "Redis", b"job", 0, 1
     reply_s = 1.0
+
+    @property
+    def shards(self) -> tuple[Shelf]:
+        return (self,)
 
     @asynccontextmanager
     async def reader(self) -> AsyncIterator[Link]:

@@ -274,7 +274,7 @@ class ClusterSite:
         return moved
 
     def end_move(self, slot: int, to: int) -> None:
-        """The slot is the target's; returns when all agree."""
+        """The slot is the target's; returns when it knows that. Others hear of it later: see wait_ok."""
         # the target first: were it the source, there would be a moment in which nobody has the slot
         source = self.owner(slot)
         self.ask(to, "CLUSTER", "SETSLOT", slot, "NODE", self._id(to))

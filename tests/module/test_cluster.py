@@ -133,6 +133,7 @@ def test_redis_cli_moves_slots_too(site: ClusterSite) -> None:
 def test_a_replica_takes_over(site: ClusterSite) -> None:
     """What a master has acknowledged with WAIT is there when it is killed."""
     prefix = "{fail}"
+    site.wait_ok()  # a replica that has not heard yet of a slot that came would not take it over
     owner = site.owner_of(prefix)
     with site.client(owner) as client:
         client.execute_command("SLURMJC.PUT", prefix, "RECORDS", *map(pack, jobs()))

@@ -63,8 +63,9 @@ def test_upstreams_rows_have_keys_but_no_size(store: Store) -> None:
 def test_the_query_is_closed_when_done(store: Store) -> None:
     store.put(job(1))
     store.call("MATCH", "q")
+    opened = store.info()["queries"]
     assert pages(store, 5, "RECORDS") == [([(NOON, 1, len(pack(job(1))) + 7)], [pack(job(1))]), ([], [])]
-    assert store.info()["queries"] == 0
+    assert store.info()["queries"] == opened - 1
 
 
 def test_inside_multi(store: Store) -> None:
@@ -82,8 +83,9 @@ def test_close_forgets_the_query_and_no_other(store: Store) -> None:
     store.put(job(1), job(2))
     store.call("MATCH", "q")
     store.call("MATCH", "other")
+    opened = store.info()["queries"]
     assert store.call("FETCH", "q", "close") == []
-    assert store.info()["queries"] == 1
+    assert store.info()["queries"] == opened - 1
     for words in ((5, "RECORDS"), ("CLOSE",)):
         with pytest.raises(redis.ResponseError, match=r"^NOQUERY no query 'q' is open"):
             store.call("FETCH", "q", *words)

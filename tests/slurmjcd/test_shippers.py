@@ -116,7 +116,7 @@ async def test_a_shard_that_is_away_holds_nobody_back(sharded: Sharded) -> None:
     assert sharded.of(0) == belonging(0, 900)
     assert sharded.spool.state.shipped == 0
     assert not sharded.shippers.up
-    assert "shard 1 of 3 (job ids with id % 3 = 1): " in sharded.shippers.status
+    await sharded.until(lambda: "shard 1 of 3 (job ids with id % 3 = 1): " in sharded.shippers.status, "what is wrong")
     assert [one.spool.backlog for one in sharded.shippers.each] == [0, 900, 0]
     with sharded.redis.client() as client:
         client.delete(PREFIXES[1] + b":spools")
