@@ -10,6 +10,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from operator import add
 from typing import Any, Final
 
 from slurmjcd.errors import Refused
@@ -149,16 +150,21 @@ def merge_groups(answers: Iterable[Sequence[Group]], most: int | None = None) ->
     merged: dict[tuple[Any, ...], list[int]] = {}
     for answer in answers:
         for group in answer:
-            name, sums = tuple(group[:-_SUMS]), group[-_SUMS:]
+            name = tuple(group[:-_SUMS])
             so_far = merged.get(name)
             if so_far is not None:
-                merged[name] = [a + b for a, b in zip(so_far, sums, strict=True)]
+                merged[name] = list(map(add, so_far, group[-_SUMS:]))
             elif len(merged) < GROUPS_MAX:
-                merged[name] = sums
+                merged[name] = group[-_SUMS:]
             else:
                 raise Refused(f"more than {GROUPS_MAX} groups, narrow the criteria", code="LIMIT")
     names = sorted(merged, key=lambda name: (-merged[name][0], _order(name)))
-    return [[*name, *(min(value, _SUM_MAX) for value in merged[name])] for name in names[:most]]
+    return [[*name, *_sayable(merged[name])] for name in names[:most]]
+
+
+def _sayable(sums: list[int]) -> list[int]:
+    """Sums as the module replies them, whose integers end somewhere."""
+    return sums if max(sums) <= _SUM_MAX else [min(value, _SUM_MAX) for value in sums]
 
 
 def _order(name: tuple[bytes | None, ...]) -> bytes:

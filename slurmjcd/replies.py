@@ -8,6 +8,7 @@ come this way, nobody reads them (see StoreLink.call_unread).
 
 from __future__ import annotations
 
+import re
 from asyncio import StreamReader
 from typing import Final, cast
 
@@ -22,6 +23,7 @@ PAGE_BYTES_MAX: Final = 80 * 1024 * 1024  # of a page that is passed on: the mod
 _DEPTH_MAX: Final = 8
 _LINE_MAX: Final = 64 * 1024
 _DIGITS_MAX: Final = 19
+_HEADS: Final = re.compile(rb"([*%~>|])(\d+)\r\n")  # of all that hiredis makes room for
 
 
 class ReplyGuard:
@@ -98,6 +100,21 @@ class ReplyGuard:
                 return
             self._open.pop()
         self._elements, self._bytes = 0, left
+
+
+def is_table(data: bytes) -> bool:
+    """Whether a whole reply is an array of arrays of less than 100 values each, as AGG's is: then it needs no guard.
+
+    Looks at what could be a header anywhere; what a string holds may make it say no.
+    """
+    heads = _HEADS.findall(data)
+    return (
+        len(data) <= BYTES_MAX
+        and data.startswith(b"*")
+        and bool(heads)
+        and heads[0] == (b"*", b"%d" % (len(heads) - 1))
+        and all(kind == b"*" and len(digits) < 3 for kind, digits in heads[1:])
+    )
 
 
 def _number(text: bytes) -> int:

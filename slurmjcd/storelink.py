@@ -21,7 +21,7 @@ from redis.asyncio.connection import AbstractConnection, Connection
 
 from slurmjcd import protocol
 from slurmjcd.errors import BadRecord, Moved, OutOfSequence, Refused, StoreError, Unavailable
-from slurmjcd.replies import PAGE_BYTES_MAX, ReplyGuard
+from slurmjcd.replies import PAGE_BYTES_MAX, ReplyGuard, is_table
 from slurmjcd.route import Place, Route
 from slurmjcd.storeinfo import StoreInfo, parse_info
 
@@ -257,7 +257,8 @@ def parse_reply(data: bytes | bytearray) -> Any:
     """
     reader, whole = hiredis.Reader(), bytes(data)
     try:
-        ReplyGuard().check(whole)
+        if not is_table(whole):
+            ReplyGuard().check(whole)
         reader.feed(whole)
         return reader.gets()
     except (exceptions.RedisError, hiredis.HiredisError) as exc:

@@ -93,6 +93,14 @@ SEEDS: Final[dict[str, dict[str, bytes]]] = {
         + command("SLURMJC.AGG", "BY", "day")
         + command("SLURMJC.GET", "12")
         + command("SLURMJC.INFO"),
+        "shards": b"\x82\0"
+        + hello()
+        + command("SLURMJC.MATCH", "q", "limit", "40")
+        + 2 * command("SLURMJC.FETCH", "q", "30", "RECORDS")
+        + command("SLURMJC.FETCH", "q", "5")
+        + command("SLURMJC.AGG", "BY", "user", "limit", "3")
+        + command("SLURMJC.GET", "12")
+        + command("SLURMJC.INFO"),
     },
     "restrict": {
         "uid": b"\2\5uid 1,2\nuser bob\nstate 3,1",

@@ -15,7 +15,7 @@ from redis.exceptions import InvalidResponse
 from slurmjcd import protocol, store, storelink
 from slurmjcd.config import Config, RedisSection
 from slurmjcd.errors import Unavailable
-from slurmjcd.replies import BYTES_MAX, ELEMENTS_MAX, ReplyGuard
+from slurmjcd.replies import BYTES_MAX, ELEMENTS_MAX, ReplyGuard, is_table
 from slurmjcd.storelink import StoreLink
 
 VALUES = st.recursive(
@@ -87,6 +87,31 @@ def test_any_bytes_pass_or_are_refused_and_hiredis_takes_what_passes(data: bytes
 def test_what_no_reply_of_ours_is_like_is_refused(stream: bytes, text: str) -> None:
     with pytest.raises(InvalidResponse, match=text):
         ReplyGuard().check(stream)
+
+
+@given(
+    st.lists(
+        st.lists(st.none() | st.integers(-(2**63), 2**63 - 1) | st.binary(max_size=9), min_size=1, max_size=7),
+        min_size=1,
+    )
+)
+def test_a_table_is_read_without_the_guard_as_with_it(rows: list[list[object]]) -> None:
+    data = protocol.reply(rows)
+    assert is_table(data) or any(isinstance(value, bytes) and b"\r\n" in value for row in rows for value in row)
+    assert storelink.parse_reply(data) == rows
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"*2147483647\r\n", b"*1\r\n*2147483647\r\n", b"*1\r\n*100\r\n:1\r\n", b"*2\r\n*1\r\n:1\r\n",
+        b"*0\r\n*1\r\n:1\r\n",
+        b"*1\r\n*1\r\n%2147483647\r\n", b"*1\r\n*1\r\n~99\r\n", b"*1\r\n*1\r\n>99\r\n", b"*1\r\n*1\r\n|99\r\n",
+        b"*1\r\n*1\r\n*1\r\n:1\r\n", b":1\r\n", b"", b"*-1\r\n", b"%1\r\n*1\r\n:1\r\n",
+    ],
+)  # fmt: skip
+def test_what_could_make_room_for_more_is_no_table(data: bytes) -> None:
+    assert not is_table(data)
 
 
 def test_the_limits_are_for_each_reply() -> None:
