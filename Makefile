@@ -25,6 +25,7 @@ help:
 	@echo 'make test-accounting  slurmjc verify and export beside a real slurmdbd, and a federation'
 	@echo 'make test-workflows  slurmjc wait and the recipes for workflow engines, with real jobs'
 	@echo 'make test-matrix  both suites on two releases of Slurm and three servers'
+	@echo 'make test-servers  the tests of the module on other servers (SERVERS=names or paths)'
 	@echo 'make test-import  import what jobcomp/filetxt and jobcomp/mysql wrote'
 	@echo 'make test-faults  every fault; SEED=random MINUTES=10 for a random schedule'
 	@echo 'make test-page  the status page in a browser; its pictures are then in build/page'
@@ -167,6 +168,12 @@ test-accounting: setup plugin
 	@$(PY) -m tests.accounting
 	@$(PY) -m tests.federation
 
+# the module's tests on other servers; scripts/tree-server runs one that another Debian has
+SERVERS ?= redis-server
+test-servers: setup plugin
+	@for server in $(SERVERS); do \
+		$$server --version && REDIS_SERVER=$$server $(PYTEST) tests/module || exit 1; done
+
 # CELLS=24.11/valkey-8.1 picks some
 test-matrix: setup plugin
 	@scripts/install-packages scripts/packages-matrix.txt
@@ -193,5 +200,5 @@ package: setup plugin
 distclean: clean
 	rm -rf $(BUILD) $(VENV)
 
-.PHONY: help setup plugin demo test test-import test-package test-faults test-parity test-accounting test-matrix \
+.PHONY: help setup plugin demo test test-import test-package test-faults test-parity test-accounting test-servers test-matrix \
 	check sanitize analyze sanitize-threads test-sanitizers fuzz bench package clean distclean

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from slurmjcd.client.jobs import latest
 from tests.harness import Daemon, RedisServer
 from tests.harness.paths import ROOT, program
 from tests.slurmjcd.client.site import Site, run, serving
@@ -77,6 +78,16 @@ JOBS: list[dict[str, Any]] = [
 def site() -> Iterator[Site]:
     with serving(JOBS) as serving_site:
         yield serving_site
+
+
+def test_a_sibling_that_another_cluster_ran_is_no_run() -> None:
+    """As slurmdbd's answers have it without -D; tests/federation asks real ones."""
+    common = {"submit": 5, "restart_count": 0, "start": 0, "end": 9, "job_id": 1 << 26}
+    ran = common | {"cluster": "east", "start": 6, "extra": {}}
+    revoked = common | {"cluster": "west", "extra": {"state_flags": 1 << 19}}
+    before = common | {"cluster": "west", "submit": 1, "extra": {}}
+    assert latest([ran, revoked]) == [ran]
+    assert latest([before, revoked]) == [before]
 
 
 @pytest.mark.parametrize(
