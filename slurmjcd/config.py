@@ -343,6 +343,30 @@ class IntakeSection(Section):
         return self
 
 
+class ColdSection(Section):
+    """Files for days that Redis need not hold, which are asked as well: docs/retention.md. Needs pyarrow."""
+
+    dir: OptionalPath = Field(None, description="directory of a Parquet file a day; none: all days stay in Redis")
+    after_days: int = Field(7, ge=1, le=36_500, description="whole days that stay in Redis")
+    keep_days: int = Field(0, ge=0, le=36_500, description="whole days after which a file is removed; 0: never")
+    engine: AbsolutePath = Field(
+        Path("/usr/lib/slurmjcd/slurmjc_engine.so"), description="slurmjc_engine.so, which asks the files"
+    )
+    check_s: Seconds = Field(60.0, description="how often it is looked for days to move")
+    timeout_s: Seconds = Field(
+        30.0, description="longest wait for one answer when files are asked; see query.timeout_s"
+    )
+
+    @model_validator(mode="after")
+    def _files_outlast_the_window(self) -> ColdSection:
+        if self.keep_days and self.keep_days <= self.after_days:
+            raise ValueError(
+                f"keep_days ({self.keep_days}) must be more than after_days ({self.after_days}), or 0: a file is made "
+                "when its day is that old"
+            )
+        return self
+
+
 class Config(Section):
     """All of it."""
 
@@ -355,6 +379,7 @@ class Config(Section):
     access: AccessSection = AccessSection()
     health: HealthSection = HealthSection()
     intake: IntakeSection = IntakeSection()
+    cold: ColdSection = ColdSection()
 
     @model_validator(mode="after")
     def _fits_together(self) -> Config:
@@ -373,6 +398,11 @@ class Config(Section):
             )
         if self.ingest_socket == self.query_socket:
             raise ValueError("ingest.socket and query.socket must differ")
+        if self.cold.dir and 0 < self.redis.ttl_s <= (self.cold.after_days + 1) * 86_400:
+            raise ValueError(
+                f"redis.ttl_s ({self.redis.ttl_s}) must be 0, or more than {(self.cold.after_days + 1) * 86_400}: jobs "
+                f"are in Redis for cold.after_days ({self.cold.after_days}) and the day of their end, then in a file"
+            )
         return self
 
     @property

@@ -3,16 +3,23 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from slurmjcd.cold import mover
 from slurmjcd.cold.engine import Engine, Question
 from slurmjcd.cold.files import DAY_S
+from slurmjcd.cold.hot import HotDays
+from slurmjcd.cold.moving import Pass
 from slurmjcd.cold.prefilter import Prefilter
 from slurmjcd.cold.reader import ColdDays
 from slurmjcd.cold.writer import publish, write_day
+from slurmjcd.config import Config
+from tests.harness import RedisServer
 from tests.harness.paths import ENGINE
 from tests.module.conftest import Store, server, store
 from tests.module.records import Job, completion, pack, unpack
@@ -52,3 +59,28 @@ def ask(days: ColdDays, *words: object) -> list[Job]:
             for group in days.find(summary, question, prefilter):
                 found += [unpack(record) for record in group.records.to_pylist()]
     return found[: question.limit]
+
+
+def config_for(server: RedisServer, directory: Path, **cold: object) -> Config:
+    """That of a daemon whose days go cold there."""
+    section = {"dir": str(directory), "engine": str(ENGINE), **cold}
+    return Config.model_validate({"redis": {"address": f"unix:{server.socket}"}, "cold": section})
+
+
+def move(config: Config, engine: Engine, now_s: float) -> list[dict[str, Any]]:
+    """One pass; what it told."""
+    told: list[dict[str, Any]] = []
+    assert config.cold.dir is not None
+    with asyncio.Runner() as runner:
+        hot = HotDays(mover.store_of(config, runner), runner)
+        try:
+            assert Pass(config.cold, hot, ColdDays(config.cold.dir, engine), told.append).run(now_s)
+        finally:
+            hot.close()
+    return told
+
+
+def in_files(directory: Path, engine: Engine) -> list[Job]:
+    """All records of all files, in order."""
+    days = ColdDays(directory, engine)
+    return [unpack(row) for summary in days.summaries() for rows in days.all_rows(summary) for row in rows.to_pylist()]
