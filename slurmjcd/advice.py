@@ -46,3 +46,14 @@ def about_spool(kind: str, path: str) -> str:
     if kind == "disk":
         return f"Look at its disk: `df -h {path}` and `dmesg`. Records wait on slurmctld's side."
     return "Get Redis to take records, or raise spool.max_bytes and `systemctl reload slurmjcd`."
+
+
+def about_cold(why: str) -> str:
+    """What to do when days can't be moved into files, or these can't be read."""
+    if "can't be written" in why:
+        return "Look at the disk of cold.dir: `df -h`, `dmesg`, its owner. Until then these days stay in Redis."
+    if "can't be read" in why:
+        return (
+            "Put the file back from a copy, or move it away: then its jobs are gone. Questions for it fail until then."
+        )
+    return about_redis(why)

@@ -12,7 +12,7 @@ import asyncio
 import logging
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final, cast
@@ -21,6 +21,7 @@ from slurmjcd import protocol
 from slurmjcd.access import AccessPolicy, Peer, peer_of
 from slurmjcd.backoff import Quiet
 from slurmjcd.config import QuerySection
+from slurmjcd.criteria import Criteria
 from slurmjcd.errors import ProtocolError, Refused
 from slurmjcd.fanout import Forgetting
 from slurmjcd.feeds import EventFeeds
@@ -65,6 +66,8 @@ class QueryServer:
     forget: Forgetting = field(default_factory=Forgetting)
     shards: list[ShardSource] = field(init=False)
     sources: list[Source] = field(init=False)  # the shards, and what else holds jobs
+    older: Callable[[Criteria], Sequence[Source] | None] = lambda asked: None  # see sources_for
+    older_s: float = 0.0  # how long an answer may take with these
     feed: EventFeeds = field(init=False)
     held: int = 0  # bytes of requests that have not come whole
     unread: int = 0  # bytes of answers; as last counted, so too many rather than too few
@@ -75,6 +78,15 @@ class QueryServer:
         self.shards = shard_sources(self.store, lambda: self.config, self.forget)
         self.sources = list(self.shards)
         self.feed = EventFeeds(self.store, self.shards)
+
+    def sources_for(self, asked: Criteria) -> Sequence[Source]:
+        """What has to be asked: the shards, or where files of older days may matter what stands for both."""
+        return self.older(asked) or self.sources
+
+    @property
+    def answer_s(self) -> float:
+        """Longest time for one answer."""
+        return max(self.config.timeout_s, self.older_s)
 
     def connection(self) -> Connection:
         return self.make(self)

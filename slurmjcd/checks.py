@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import pwd
 import stat
@@ -17,7 +18,7 @@ SECRET_MAX_BYTES = 4096
 def check_machine(config: Config) -> None:
     """Raise ConfigError with one line for each thing that would keep the daemon from working."""
     problems: list[str] = []
-    for check in (_check_users, _check_directories, _check_secrets):
+    for check in (_check_users, _check_directories, _check_secrets, _check_cold):
         problems.extend(check(config))
     if problems:
         raise ConfigError("\n".join(problems))
@@ -93,6 +94,27 @@ def _check_directories(config: Config) -> list[str]:
     for key, path in wanted.items():
         keys[path] = f"{keys[path]}, {key}" if path in keys else key
     return [problem for path, key in keys.items() if (problem := _directory_problem(key, path))]
+
+
+def _check_cold(config: Config) -> list[str]:
+    """Of [cold]: the library, the engine, the directory."""
+    directory = config.cold.dir
+    if directory is None:
+        return []
+    problems = []
+    if importlib.util.find_spec("pyarrow") is None:
+        problems.append(
+            "cold.dir: files of older days need pyarrow: pip install 'slurmjcd[parquet]' (or pip install pyarrow) into "
+            "the environment of slurmjcd, or leave cold.dir out"
+        )
+    if not os.access(config.cold.engine, os.R_OK):
+        problems.append(f"cold.engine: {config.cold.engine} can't be read: install slurmjc_engine.so, or set its path")
+    if "ingest" in config.daemon.roles:
+        problem = _directory_problem("cold.dir", directory)
+        return [*problems, problem] if problem else problems
+    if not os.access(directory, os.R_OK | os.X_OK):
+        problems.append(f"cold.dir: uid {os.geteuid()} can't read directory {directory}")
+    return problems
 
 
 def _directory_problem(key: str, path: Path) -> str | None:

@@ -11,7 +11,7 @@ import signal
 import socket
 from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from slurmjcd import __version__, status, systemd
 from slurmjcd.access import AccessPolicy
@@ -39,6 +39,9 @@ from slurmjcd.spool import Spool
 from slurmjcd.statuspage import StatusPage
 from slurmjcd.store import Store
 
+if TYPE_CHECKING:
+    from slurmjcd.coldkeeper import ColdKeeper
+
 log = logging.getLogger(__name__)
 
 _TRIM_S: Final = 10.0
@@ -64,6 +67,7 @@ class Daemon:
         self.intake: IntakeServer | None = None
         self.query: QueryServer | None = None
         self.embedded: EmbeddedRedis | None = None
+        self.cold: ColdKeeper | None = None
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._servers: dict[str, asyncio.Server | Listener] = {}
         self._own_sockets: list[OwnSocket] = []
@@ -117,6 +121,8 @@ class Daemon:
             await self._start_ingest()
             if config.intake.listen:
                 await self._start_intake()
+        if config.cold.dir:
+            self._start_cold()
         if "query" in config.daemon.roles:
             await self._start_query()
         if config.health.listen:
@@ -162,6 +168,13 @@ class Daemon:
         self._spawn("trim", self._trim(self.spool))
         await self._serve("ingest", self.ingest.connection, listener)
 
+    def _start_cold(self) -> None:
+        from slurmjcd.coldkeeper import ColdKeeper  # noqa: PLC0415 (it needs pyarrow)
+
+        moves = "ingest" in self.config.daemon.roles
+        self.cold = ColdKeeper(self.config, self.store, self.metrics, moves=moves)
+        self._spawn("cold", self.cold.run())
+
     async def _start_intake(self) -> None:
         config = self.config
         assert self.committer is not None  # ingest has been started
@@ -178,6 +191,8 @@ class Daemon:
         listener = self._listener("query", self.config.query_socket, self.config.query.mode)
         self.query = query_server(self.store, self.config.query, self.metrics, self._policy(self.config))
         self.query.status = lambda operator: status.report(self, operator=operator)
+        if self.cold is not None:
+            self.query.older, self.query.older_s = self.cold.tier.sources, self.config.cold.timeout_s
         self.query.connections_max = self._descriptors_for_queries()
         self.query.feed.switch_off("ingest" in self.config.daemon.roles and not self.config.redis.events)
         if self.shipper is not None:
@@ -359,6 +374,8 @@ class Daemon:
         for task in self._tasks.values():
             task.cancel()
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        if self.cold is not None:
+            self.cold.close()
         with contextlib.suppress(StoreError):
             await self.store.close()
         await self._health.close()

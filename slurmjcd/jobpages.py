@@ -226,7 +226,8 @@ class JobPages:
         raise _Wrong(400, f"more than {_SCAN_MAX:,} jobs ended within one hour: narrow the question")
 
     async def _counted(self, fields: tuple[str, ...], selection: Selection) -> list[report.Group]:
-        rows = await fanout.groups(self._sources, [field.encode() for field in fields], _criteria(selection))
+        asked = _criteria(selection)
+        rows = await fanout.groups(self._sources(asked), [field.encode() for field in fields], asked)
         try:
             return report.groups(fields, rows)
         except (TypeError, ValueError) as exc:
@@ -236,7 +237,8 @@ class JobPages:
         """The records of the last `limit` runs, oldest first."""
         kept: deque[bytes] = deque(maxlen=limit)
         forget = self._daemon.query.forget if self._daemon.query is not None else None
-        opened = await fanout.match(self._sources, _criteria(selection), forget)
+        asked = _criteria(selection)
+        opened = await fanout.match(self._sources(asked), asked, forget)
         try:
             async for page in fanout.records(opened, _PAGE_ROWS):
                 kept.extend(page)
@@ -248,11 +250,10 @@ class JobPages:
             raise _Wrong(400, "the records are too large for one answer: set a smaller limit")
         return list(kept)
 
-    @property
-    def _sources(self) -> Sequence[Source]:
-        """All that hold jobs; a daemon without query.sock knows the shards."""
+    def _sources(self, asked: Criteria) -> Sequence[Source]:
+        """All that may hold such jobs; a daemon without query.sock knows the shards."""
         daemon = self._daemon
-        return daemon.query.sources if daemon.query is not None else self._shards
+        return daemon.query.sources_for(asked) if daemon.query is not None else self._shards
 
 
 def _digest(token: str) -> bytes:

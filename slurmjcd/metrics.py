@@ -51,6 +51,7 @@ class Metrics:
         self._make_way_in()
         self._make_way_out()
         self._make_questions()
+        self._make_cold()
 
     def _make_way_in(self) -> None:
         counter, gauge, histogram = self._counter, self._gauge, self._histogram
@@ -120,6 +121,13 @@ class Metrics:
         self.queries_refused = counter("queries_refused_total", "Requests and connections on query.sock refused")
         self.connections = gauge("connections", "Open connections", "socket")
         self.waiting = gauge("waiting_connections", "Connections on query.sock that wait for jobs to end")
+
+    def _make_cold(self) -> None:
+        self.cold_days = self._gauge("cold_days", "Days of which there is a file in cold.dir")
+        self.cold_bytes = self._gauge("cold_bytes", "Size of the files in cold.dir, in bytes")
+        self.cold_due_days = self._gauge("cold_due_days", "Days in Redis that are to be moved into files")
+        self.cold_moved = self._counter("cold_moved_records_total", "Records moved from Redis into files")
+        self.cold_failures = self._counter("cold_failures_total", "Times that days could not be moved into files")
 
     def _counter(self, name: str, text: str, **labels: Iterable[str]) -> Counter:
         """A counter; values of labels that are known beforehand are there from the start, at 0."""

@@ -9,7 +9,7 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final
@@ -23,6 +23,7 @@ from slurmjcd.fanout import MergedQuery
 from slurmjcd.infosum import sum_infos
 from slurmjcd.metrics import Metrics
 from slurmjcd.protocol import Request
+from slurmjcd.sources import Source
 from slurmjcd.store import Store
 from slurmjcd.storelink import StoreLink, parse_reply
 
@@ -68,7 +69,7 @@ class QueryConnection(Connection):
         started = time.perf_counter()
         try:
             # who watches waits, and limits each of its questions by itself
-            async with asyncio.timeout(server.config.timeout_s if name != protocol.WATCH else None):
+            async with asyncio.timeout(server.answer_s if name != protocol.WATCH else None):
                 return await handler(self, request.args, peer)
         except Refused as exc:
             return protocol.error(exc.code, str(exc))
@@ -76,7 +77,8 @@ class QueryConnection(Connection):
             return self._unavailable(str(exc))
         except TimeoutError as exc:
             who = fanout.awaited(exc) or "Redis"
-            return self._unavailable(f"{who} gave no answer within query.timeout_s ({server.config.timeout_s:g} s)")
+            setting = "cold" if server.answer_s > server.config.timeout_s else "query"
+            return self._unavailable(f"{who} gave no answer within {setting}.timeout_s ({server.answer_s:g} s)")
         except StoreError as exc:
             return protocol.error("ERR", str(exc))
         finally:
@@ -129,10 +131,13 @@ class QueryConnection(Connection):
         async with self.share(peer), self.server.store.reader() as link:
             yield link
 
-    @property
-    def _several(self) -> bool:
-        """Whether an answer is put together from several, or of one that may move; else it passes as it came."""
-        return len(self.server.sources) > 1 or self.server.store.is_cluster
+    def _merged_from(self, asked: criteria.Criteria) -> Sequence[Source] | None:
+        """The sources that an answer is put together from, or one that may move; None where it passes as it came."""
+        server = self.server
+        sources = server.sources_for(asked)
+        if sources is server.sources and len(sources) == 1 and not server.store.is_cluster:
+            return None
+        return sources
 
     @property
     def kept_bytes(self) -> int:
@@ -173,9 +178,10 @@ class QueryConnection(Connection):
 
     async def _open(self, asked: criteria.Criteria, view: View, peer: Peer) -> Cursor:
         server = self.server
-        if self._several:
+        sources = self._merged_from(asked)
+        if sources is not None:
             async with self.share(peer):
-                return Cursor(None, view, merged=await fanout.match(server.sources, asked, server.forget))
+                return Cursor(None, view, merged=await fanout.match(sources, asked, server.forget))
         own_id = secrets.token_hex(16).encode()
         async with self.link(peer) as link:
             found = await link.call(protocol.MATCH, server.store.prefix, own_id, *criteria.flatten(asked))
@@ -239,9 +245,10 @@ class QueryConnection(Connection):
         self._refuse_incomplete()
         view = await self._view(args, peer)
         most = self.server.config.answer_bytes if view.all else _FILTERED_BYTES
-        if self._several:
+        sources = self._merged_from([(b"job", args[1])])
+        if sources is not None:
             async with self.share(peer):
-                runs = await fanout.runs(self.server.sources, int(args[1]), most)
+                runs = await fanout.runs(sources, int(args[1]), most)
             return protocol.reply([run for run in runs if view.all or _may_see(view, run)])
         async with self.link(peer) as link:
             answer = await link.call_unread(protocol.GET, self.server.store.prefix, args[1], most=most)
@@ -259,18 +266,21 @@ class QueryConnection(Connection):
         allowed = restricted(criteria.pairs(args[2 + fields :]), await self._view(args, peer))
         if allowed is None:
             return protocol.EMPTY_ARRAY
-        if self._several:
-            return await self._merged_groups(args[2 : 2 + fields], allowed, peer)
+        sources = self._merged_from(allowed)
+        if sources is not None:
+            return await self._merged_groups(sources, args[2 : 2 + fields], allowed, peer)
         words = [b"BY", *args[2 : 2 + fields], *criteria.flatten(allowed)]
         async with self.link(peer) as link:
             return await link.call_unread(
                 protocol.AGG, self.server.store.prefix, *words, most=self.server.config.answer_bytes
             )
 
-    async def _merged_groups(self, fields: list[bytes], asked: criteria.Criteria, peer: Peer) -> bytes:
+    async def _merged_groups(
+        self, sources: Sequence[Source], fields: list[bytes], asked: criteria.Criteria, peer: Peer
+    ) -> bytes:
         most = self.server.config.answer_bytes
         async with self.share(peer):
-            groups = await fanout.groups(self.server.sources, fields, asked)
+            groups = await fanout.groups(sources, fields, asked)
             if len(groups) < _IN_PASSING:
                 answer = protocol.reply(groups)
             else:

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from prometheus_client import Counter, Histogram
 
-from slurmjcd.advice import LOST, QUARANTINE, about_redis, about_spool
+from slurmjcd.advice import LOST, QUARANTINE, about_cold, about_redis, about_spool
 from slurmjcd.shipper import NOT_YET
 from slurmjcd.sizes import size, span
 from slurmjcd.storeinfo import number
 
 if TYPE_CHECKING:
+    from slurmjcd.coldkeeper import ColdKeeper
     from slurmjcd.daemon import Daemon
     from slurmjcd.storeinfo import StoreInfo
 
@@ -83,7 +84,8 @@ class Stages:
         """All stages that this daemon has, in the order that a record passes them."""
         daemon = self._daemon
         ways = [self._ring(), self._spool(), self._shipper()] if daemon.spool is not None else []
-        return [*ways, self._redis(), *([self._queries()] if daemon.query is not None else [])]
+        cold = [self._cold(daemon.cold)] if daemon.cold is not None else []
+        return [*ways, self._redis(), *cold, *([self._queries()] if daemon.query is not None else [])]
 
     def _rose(self, name: str, value: float) -> bool:
         """Whether a count rose within the last hour."""
@@ -218,6 +220,21 @@ class Stages:
         server = f"{info.text('server').capitalize()} {info.text('server_version')}"
         own = ", slurmjcd's own server" if embedded is not None else f" at {daemon.store.address}"
         return stage("ok", f"{server}, module {info.text('module_version')}{own}.")
+
+    def _cold(self, keeper: ColdKeeper) -> Stage:
+        facts = (
+            Fact("days", keeper.days),
+            Fact("size", keeper.bytes, "bytes"),
+            Fact("oldest", keeper.oldest, "text"),
+            Fact("days to move", keeper.due_days),
+        )
+        if keeper.error is not None:
+            level: Level = "error" if keeper.is_late else "warning"
+            return Stage("cold", "Files", level, _short(keeper.error), "cold", about_cold(keeper.error), facts)
+        if keeper.is_late and not keeper.moves:
+            text = "Days past the window are still in Redis."
+            return Stage("cold", "Files", "warning", text, "cold", "Look at the daemon that moves them.", facts)
+        return Stage("cold", "Files", "ok", "Older days are in files.", facts=facts)
 
     def _queries(self) -> Stage:
         daemon = self._daemon

@@ -48,6 +48,12 @@ def report(daemon: Daemon, *, operator: bool) -> dict[str, Any]:
     }
     if daemon.spool is not None:
         answer["spool"] = _spool(daemon)
+    if daemon.cold is not None:
+        cold = daemon.cold
+        answer["cold"] = {
+            "days": cold.days, "bytes": cold.bytes, "oldest": cold.oldest, "due_days": cold.due_days,
+            "after_days": daemon.config.cold.after_days, "keep_days": daemon.config.cold.keep_days,
+        }  # fmt: skip
     if operator:
         answer["troubles"] = [
             {"start": round(trouble.start, 3), "end": trouble.end, **_stage(trouble.stage, operator=True)}

@@ -62,6 +62,7 @@ def document(info: dict[str, Any], status: dict[str, Any], now_s: float) -> dict
         "rates": {name: value for name, value in status["rates"].items() if name != "step_s"},
         "counters": status["counters"],
         "spool": status.get("spool"),
+        "cold": status.get("cold"),
         "segments": None if segments is None else [_segment(segment) for segment in segments],
     }
 
@@ -148,6 +149,8 @@ def lines(told: dict[str, Any], days: int) -> Iterator[str]:
     store = told["store"]
     if store is not None:
         yield from _of_store(store, told["growth"], told["retention_s"])
+    if told["cold"] is not None:
+        yield from _of_files(told["cold"])
     yield from _of_daemon(told)
     if store is not None and days and told["segments"]:
         yield ""
@@ -181,6 +184,13 @@ def _of_store(store: dict[str, Any], grows: dict[str, Any], retention_s: int | N
         yield _row("disk free", size(disk["free_bytes"]))
         if disk["append_only_bytes"] is not None:
             yield _row("disk lasts", _lasts(grows, disk["days_left"]))
+
+
+def _of_files(cold: dict[str, Any]) -> Iterator[str]:
+    yield _row("in files", f"{cold['days']:,} days, {size(cold['bytes'])}")
+    yield _row("since", cold["oldest"] or "-")
+    if cold["due_days"]:
+        yield _row("to be moved", f"{cold['due_days']:,} days")
 
 
 def _lasts(grows: dict[str, Any], days: float | None) -> str:

@@ -7,7 +7,7 @@ Everything here blocks: it belongs into a thread. What is known of a file is kep
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,10 +21,12 @@ from slurmjcd.cold.files import DayFile, list_days, unreadable
 from slurmjcd.cold.prefilter import Prefilter, Span
 from slurmjcd.cold.writer import INDEXED, RECORD, about_of
 from slurmjcd.errors import Unavailable
+from slurmjcd.merging import row_key
 
 Criteria = list[tuple[bytes, bytes]]
 
-_KEPT_OPEN: Final = 64  # files whose footer is kept as pyarrow has it
+_SPARE: Final = 64  # summaries of files that are gone or were replaced, before these are forgotten
+_KEYS: Final = ("end", "job_id")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +55,16 @@ class Summary:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Records of one row group, in order of completion; an array that the engine takes."""
+    """Records of one row group, in order of completion.
+
+    Args:
+        records: an array that the engine takes.
+        keys: of each its end and job id, as merging.row_key has them; empty if they were not wanted.
+    """
 
     day: int
     records: Any
+    keys: list[int]
 
 
 class ColdDays:
@@ -78,7 +86,7 @@ class ColdDays:
         """
         files = list_days(self.directory)
         with self._lock:
-            if len(self._known) > 2 * len(files) + _KEPT_OPEN:
+            if len(self._known) > 2 * len(files) + _SPARE:
                 self._known = {file: self._known[file] for file in files if file in self._known}
         return [self.summary(file) for file in files]
 
@@ -108,31 +116,42 @@ class ColdDays:
         return [number for number, group in enumerate(summary.groups) if prefilter.may_hold(group.spans)]
 
     def find(
-        self, summary: Summary, question: Question, prefilter: Prefilter, beaten: Runs | None = None
+        self,
+        summary: Summary,
+        question: Question,
+        prefilter: Prefilter,
+        beaten: Runs | None = None,
+        *,
+        ties: bool = False,
+        with_keys: bool = True,
     ) -> Iterator[Found]:
         """The records of a file that match, a row group at a time; without those that `beaten` knows of as reported
-        again with a later end.
+        again with a later end, or with `ties` the same.
 
         Raises:
             Unavailable: the file can't be read, or is damaged; the text names it.
         """
-        for records in self._candidate_rows(summary, prefilter):
+        for table in self._candidates(summary, prefilter, (RECORD, *_KEYS) if with_keys else (RECORD,)):
+            records = _records(table)
             with _damage_of(summary.file.path):
                 asked = bytearray(b"\1") * len(records)
                 if beaten is not None and beaten.records:
-                    asked = bytearray(1 - flag for flag in beaten.beaten(records, ties=True))
+                    asked = bytearray(1 - flag for flag in beaten.beaten(records, ties=ties))
                 if question.ask(summary.file.day, records, asked):
-                    yield Found(summary.file.day, records.filter(_mask(asked)))
+                    mask = _mask(asked)
+                    keys = _keys(table.filter(mask)) if with_keys else []
+                    yield Found(summary.file.day, records.filter(mask), keys)
 
-    def all_rows(self, summary: Summary, prefilter: Prefilter | None = None) -> Iterator[Any]:
-        """All records of a file, or those that a prefilter leaves, a row group at a time.
+    def all_rows(self, summary: Summary) -> Iterator[Any]:
+        """All records of a file, a row group at a time.
 
         Raises:
             Unavailable: the file can't be read, or is damaged.
         """
-        yield from self._candidate_rows(summary, prefilter or Prefilter())
+        yield from map(_records, self._candidates(summary, Prefilter()))
 
-    def _candidate_rows(self, summary: Summary, prefilter: Prefilter) -> Iterator[Any]:
+    def _candidates(self, summary: Summary, prefilter: Prefilter, wanted: Sequence[str] = (RECORD,)) -> Iterator[Any]:
+        """The rows that a prefilter leaves, a table with these columns for each row group."""
         path, groups, columns = summary.file.path, self.candidates(summary, prefilter), prefilter.columns
         if not groups:
             return
@@ -144,11 +163,8 @@ class ColdDays:
                     if not any(found):
                         continue
                     mask = _mask(found) if not all(found) else None
-                column = file.read_row_group(number, columns=[RECORD], use_threads=False).column(0)
-                records = column.cast(pa.large_binary()).combine_chunks()
-                if isinstance(records, pa.ChunkedArray):
-                    records = records.chunk(0)
-                yield records.filter(mask) if mask is not None else records
+                table = file.read_row_group(number, columns=list(wanted), use_threads=False)
+                yield table.filter(mask) if mask is not None else table
 
     def runs_of(self, summary: Summary, job_ids: Iterable[int]) -> Iterator[Any]:
         """The records of a file that have one of these job ids.
@@ -156,7 +172,17 @@ class ColdDays:
         Raises:
             Unavailable: the file can't be read, or is damaged.
         """
-        yield from self._candidate_rows(summary, Prefilter.of_job_ids(job_ids))
+        yield from map(_records, self._candidates(summary, Prefilter.of_job_ids(job_ids)))
+
+
+def _records(table: Any) -> Any:
+    records = table.column(RECORD).cast(pa.large_binary()).combine_chunks()
+    return records.chunk(0) if isinstance(records, pa.ChunkedArray) else records
+
+
+def _keys(table: Any) -> list[int]:
+    ends = table.column("end").cast(pa.timestamp("s", tz="UTC")).cast(pa.int64()).to_pylist()
+    return [row_key(end, job_id) for end, job_id in zip(ends, table.column("job_id").to_pylist(), strict=True)]
 
 
 def _mask(flags: bytearray) -> Any:

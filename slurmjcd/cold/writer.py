@@ -19,7 +19,7 @@ from slurmjcd.exporting.flat import COLUMNS, row
 from slurmjcd.exporting.parquet import schema_of
 from slurmjcd.record import decode
 
-GROUP_ROWS: Final = 20_000  # a row group: what is held in memory ...
+GROUP_ROWS: Final = 10_000  # a row group: what is held in memory ...
 GROUP_BYTES: Final = 32 * 1024 * 1024  # ... and of records at most, but for one more
 RECORD: Final = "record"  # the column of the records themselves
 # what a reader may leave row groups out by

@@ -7,6 +7,7 @@ import time
 import tomllib
 from typing import Final
 
+from slurmjcd.config import Config
 from tests.docs.blocks import blocks
 from tests.docs.site import running_site
 from tests.harness import ROOT
@@ -25,7 +26,8 @@ def test_every_command_of_the_page() -> None:
     with running_site() as site:
         with site.redis.client() as client:
             client.execute_command("SLURMJC.PUT", "job", "RECORDS", ended(1, 200), ended(2, 95), ended(3, 2))
-        (settings,) = (block for block in PAGE if block.language == "toml")
+        settings, files = (block for block in PAGE if block.language == "toml")
+        Config.model_validate(tomllib.loads(files.text))
         said = {}
         for block in PAGE:
             if block.name == "set":

@@ -30,7 +30,7 @@ MakeRedis = Callable[..., RedisServer]
 PAGE: Final = (ROOT / "docs" / "metrics.md").read_text()
 _ROW: Final = re.compile(r"^\| `(\w+)(?:\{([\w,]+)\})?` \| (\w+) \| (.+?) \|(.*)\|$", re.MULTILINE)
 _LABELS: Final = {"kind", "outcome", "partition", "reason", "shard", "socket", "state", "version"}
-_UNITS: Final = ("_seconds", "_bytes", "_records", "_jobs", "_up", "_evicts", "_fds", "_connections", "_info")
+_UNITS: Final = ("_seconds", "_bytes", "_records", "_jobs", "_up", "_evicts", "_fds", "_connections", "_info", "_days")
 
 
 def _name(name: str, **labels: str) -> tuple[str, frozenset[tuple[str, str]]]:
