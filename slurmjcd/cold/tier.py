@@ -34,7 +34,7 @@ _THREADS: Final = 2  # that read files
 _BATCH: Final = 10_000
 _SUSPECTS_MAX: Final = 3_000_000  # runs of which Redis and files may both have a report
 _TRIES: Final = 3  # to sum what is being moved meanwhile
-_LIFE_S: Final = 2 * DAY_S  # a day that goes cold so soon may do so while a question goes on
+_LIFE_S: Final = DAY_S  # of a connection at most (query.total_s): what goes cold so soon may do so meanwhile
 _ID, _END = POSITION["job_id"], POSITION["end"]
 
 T = TypeVar("T")
@@ -94,8 +94,8 @@ class ColdTier:
 
     def reaches(self, asked: Criteria) -> bool:
         """Whether files may matter to it, by its window alone; no file is looked at."""
-        due_s = time.time() - self._section.after_days * DAY_S + _LIFE_S
-        return first_day(asked) <= max(int(due_s // DAY_S), self.newest_day)
+        due_day = int((time.time() + _LIFE_S) // DAY_S) - self._section.after_days - 1
+        return first_day(asked) <= max(due_day, self.newest_day)
 
     def sources(self, asked: Criteria) -> Sequence[Any] | None:
         """This source where files may matter, else None: the shards have all of it."""

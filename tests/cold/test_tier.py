@@ -186,9 +186,9 @@ async def test_a_window_that_is_hot_touches_no_file(
     now = int(time.time())
     store.put(job(1, now))
     async with Tiered(config_for(server, tmp_path / "away", after_days=7), engine).wire() as wire:
-        assert len(await rows(wire, "start", now - 4 * 86400)) == 1
-        assert len(await rows(wire, "start", now - 4 * 86400, "state", 3)) == 1
-        for words in (("start", now - 9 * 86400), ("user", "alice"), ("start", now - 3600, "state", "0,3")):
+        assert len(await rows(wire, "start", now - 6 * 86400)) == 1
+        assert len(await rows(wire, "start", now - 6 * 86400, "state", 3)) == 1
+        for words in (("start", now - 8 * 86400), ("user", "alice"), ("start", now - 3600, "state", "0,3")):
             said = text(await wire.call("SLURMJC.MATCH", "q", *map(str, words)))
             assert said.startswith("UNAVAILABLE Redis and files: "), said
             assert f"{tmp_path / 'away'} can't be read: No such file or directory" in said
