@@ -26,8 +26,9 @@ _MEANING: Final = {
     "refused": "left: no jobs",
     "index_sets": "of slurm-redis' index sets removed",
     "index_sets_left": "of them kept, since something is left",
+    "nameless": "jobs of before that name no cluster: slurmjc jobs -M '' has them, sacct -c doesn't",
 }
-_OPTIONAL: Final = frozenset({"early", "index_sets", "index_sets_left"})
+_OPTIONAL: Final = frozenset({"early", "index_sets", "index_sets_left", "nameless"})
 
 
 @click.command("migrate")

@@ -34,6 +34,7 @@ class Taken:
     refused: dict[str, str] = field(default_factory=dict)  # key and reason
     index_sets: int = 0  # of upstream's that went
     index_sets_left: int = 0
+    nameless: int = 0  # jobs in the store that don't name their cluster
 
     @property
     def left(self) -> int:
@@ -66,6 +67,7 @@ async def take_all(
             if number and taken.stored + taken.already_there == before:
                 break
         await settle(link, config)
+        taken.nameless = await _nameless(link, store.prefix)
     finally:
         await link.close()
     return taken
@@ -94,6 +96,12 @@ async def _pass(
         taken.index_sets += sets
         sets = 0
     taken.index_sets_left = sets
+
+
+async def _nameless(link: StoreLink, prefix: bytes) -> int:
+    """How many jobs nobody finds who asks for a cluster."""
+    rows = await link.call(protocol.AGG, prefix, b"BY", b"state", b"cluster", b"")
+    return sum(row[1] for row in rows)
 
 
 def _checked(reply: Any) -> list[Any]:

@@ -61,7 +61,7 @@ WORDS = st.one_of(
 )
 COMMANDS = st.sampled_from([
     "SLURMJC.MATCH", "SLURMJC.FETCH", "SLURMJC.GET", "SLURMJC.AGG", "SLURMJC.INFO", "slurmjc.match", "PING",
-    "SLURMJC.HELLO", "SLURMJC.PUT", "SLURMJC.INDEX", "KEYS", "SLURMJC.TRIM",
+    "SLURMJC.HELLO", "SLURMJC.PUT", "SLURMJC.INDEX", "KEYS", "SLURMJC.TAKE", "SLURMJC.TRIM",
 ])  # fmt: skip
 USEFUL = st.one_of(
     st.tuples(st.just("SLURMJC.MATCH"), st.sampled_from(["q", "r"])),

@@ -156,6 +156,7 @@ def test_a_run_whose_cluster_nobody_said_is_the_same_run(site: Site) -> None:
     write(site, nameless, prefix="job")
     with site.redis.client() as client:
         client.execute_command("SLURMJC.INDEX", "job", "17")
+    assert told(site) == {"nameless": 1}
     assert site.ids("-a", "-S", "2026-01-01", "-M", "") == ["17"]
     assert site.ids("-a", "-S", "2026-01-01", "-M", "c1") == []
     write(site, HASH)
