@@ -119,9 +119,10 @@ class QueryConnection(Connection):
         return view
 
     @asynccontextmanager
-    async def share(self, peer: Peer) -> AsyncIterator[None]:
-        """One of this user's shares in asking the store, when there is memory for an answer."""
-        await self.server.room()
+    async def share(self, peer: Peer, *, held: int = 0) -> AsyncIterator[None]:
+        """One of this user's shares in asking the store, when there is memory for an answer or some of it is `held`."""
+        if not held:
+            await self.server.room()
         async with self.server.shares.one(peer.uid):
             yield
 
@@ -233,7 +234,8 @@ class QueryConnection(Connection):
 
     async def _merged_page(self, cursor: Cursor, merged: MergedQuery, args: list[bytes], peer: Peer) -> bytes:
         most = min(int(args[2]), self.server.config.page_rows)
-        async with self.share(peer):
+        # who takes what is held makes room, and must not wait for others to do so
+        async with self.share(peer, held=merged.held_bytes):
             rows = await merged.page(most, records=len(args) == 4)
         cursor.rows += len(rows)
         return b"*%d\r\n%b" % (len(rows), b"".join(rows))

@@ -23,6 +23,7 @@ from tests.slurmjcd.jobs import NOON, job
 
 COUNTS = (1, 3, 6)
 JOBS = 600
+TOKEN = "a-token-that-nobody-knows"
 WINDOW = ("-a", "-S", "2026-03-01", "-E", "2026-03-03")
 KEPT = {name: os.environ[name] for name in ("PATH", "LD_PRELOAD", "ASAN_OPTIONS") if name in os.environ}
 
@@ -95,7 +96,12 @@ def site() -> Iterator[Site]:
         site = Site({}, {}, redis)
         for shards in COUNTS:
             place = directory / f"s{shards}"
-            settings = {"redis": {"shards": shards, "prefix": f"p{shards}"}}
+            place.mkdir()
+            (place / "token").write_text(TOKEN)
+            (place / "token").chmod(0o600)
+            settings = {
+                "redis": {"shards": shards, "prefix": f"p{shards}"}, "health": {"token_file": str(place / "token")},
+            }  # fmt: skip
             daemon = site.daemons[shards] = Daemon(place, redis_address=redis.address, settings=settings)
             stack.callback(daemon.stop)
             daemon.start()
@@ -142,6 +148,19 @@ def test_slurmjc_prints_the_same(site: Site, args: tuple[str, ...]) -> None:
     assert one[0] == 0, one[2]
     assert one[1].count("\n") > 2 or len(one[1]) > 500
     assert others == [one, one]
+
+
+@pytest.mark.parametrize(
+    "path", ["/api/jobs?starttime=2026-03-01&limit=50", "/api/report?starttime=2026-03-01&by=state"]
+)
+def test_the_page_shows_the_same(site: Site, path: str) -> None:
+    answers = []
+    for shards in COUNTS:
+        status, _, body = site.daemons[shards].request(path, {"Authorization": f"Bearer {TOKEN}"})
+        assert status == 200, body
+        answers.append(json.loads(body))
+    assert len(str(answers[0])) > 500
+    assert answers == answers[:1] * 3
 
 
 def test_slurmjc_counts_all_shards(site: Site) -> None:

@@ -172,6 +172,18 @@ async def test_what_is_held_for_a_caller_who_asks_no_more_gives_way_to_others(
         await other.close()
 
 
+async def test_who_goes_on_asking_is_served_from_what_is_held_whatever_others_hold(
+    shared: RedisServer, rundir: Path
+) -> None:
+    async with answering(rundir / "q.sock", sharded.store(shared, 3)) as (server, wire):
+        await wire.call("SLURMJC.MATCH", "q")
+        rows = await wire.call("SLURMJC.FETCH", "q", 10, "RECORDS")
+        server.config = server.config.model_copy(update={"memory_bytes": server.unread - 1})
+        while batch := await wire.call("SLURMJC.FETCH", "q", 10, "RECORDS"):
+            rows += batch
+        assert rows == JOBS
+
+
 # ---- shards that are away --------------------------------------------------------------------------------------------
 
 
