@@ -121,6 +121,8 @@ def both_sides_agree(fed: Federation, ids: dict[str, int]) -> None:
             asked = (*SINCE, *words, *more)
             wait_for("slurmdbd to have it all", lambda a=asked: fed.sacct("-X", *a) == fed.sacct("-c", *a), seconds=20)  # type: ignore[misc]
             fed.expect(f"sacct -c {' '.join(asked[2:])} is sacct -X", fed.sacct("-c", *asked), fed.sacct("-X", *asked))
+    own = fed.sacct("-c", *SINCE)
+    fed.expect("--federation does nothing with -c, in sacct itself", fed.sacct("-c", "--federation", *SINCE), own)
     one = str(ids["both0"])
     asked = ("-j", one, "-M", "east,west", "-D")
     fed.expect("sacct -c -j of one sibling's id has both", fed.sacct("-c", *asked), fed.sacct("-X", *asked))

@@ -24,6 +24,7 @@ from uuid import uuid4
 import pytest
 
 from tests.harness import RedisServer
+from tests.harness.paths import ROOT
 from tests.module.conftest import Store
 from tests.module.records import DAY, NOON, job
 from tests.module.test_upstream import FIELDS, job_hash, when
@@ -40,8 +41,10 @@ SETS = ("gid", "job", "jnm", "prt", "stt", "uid")
 class Client:
     """The plugin's half: each command is sent and each reply read where it does so. Its replies stay as they came."""
 
-    def __init__(self, server: RedisServer, *, tmf: int, ttl: int = -1, loc: str | None = None) -> None:
-        self._client = server.client()
+    def __init__(
+        self, server: RedisServer, *, tmf: int, ttl: int = -1, loc: str | None = None, **login: str
+    ) -> None:  # fmt: skip
+        self._client = server.client(**login)
         self._link: Any = self._client.connection_pool.get_connection()
         self.tmf, self.ttl = tmf, ttl
         self.prefix = f"{loc}:job" if loc else "job"
@@ -273,6 +276,23 @@ def test_jobs_come_in_five_hundreds_and_all_of_them_however_slow_the_client(clie
     rows = client.sacct(pause=lose_keys)
     assert [int(text(row)["JobID"]) for row in rows] == list(range(1, 1202))
     assert len(client.sacct(count=100)) == 1201
+
+
+def test_what_the_client_has_to_be_allowed(server: RedisServer, store: Store) -> None:
+    """It knows a password and no user (AUTH <password>), so this is for `default`; docs/moving.md has these words."""
+    page = (ROOT / "docs" / "moving.md").read_text()
+    (line,) = (line for line in page.splitlines() if "+slurmjc.index" in line)
+    words = line[line.index("-@all") :].partition("`")[0].split()
+    # redis-py itself wants to name its version
+    store.client.execute_command("ACL", "SETUSER", "old", "on", ">pw", "resetchannels", *words, "+client")
+    try:
+        one = Client(server, tmf=1, ttl=3600, username="old", password="pw")
+        one.job_ends(job_hash(7, 1))
+        assert len(one.sacct(job=[7], uid=["1000"])) == 1
+        assert one._command("PING") == b"PONG"
+        one.close()
+    finally:
+        store.client.execute_command("ACL", "DELUSER", "old")
 
 
 def test_the_client_that_finds_no_module_is_told(client: Client, store: Store) -> None:
