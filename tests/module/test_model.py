@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import struct
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -139,6 +140,18 @@ class Machine(RuleBasedStateMachine):
     def match_and_fetch(self, question: dict[str, list[Any]], page: int) -> None:
         pairs = [item for name, values in question.items() for value in values for item in (name, value)]
         assert self.master.find(*pairs, count=page) == self.model.match(**question)
+
+    @rule(question=questions(), page=st.integers(1, 7))
+    def match_and_fetch_with_keys(self, question: dict[str, list[Any]], page: int) -> None:
+        pairs = [item for name, values in question.items() for value in values for item in (name, value)]
+        expected = self.model.match(**question)
+        keys, blobs = list[tuple[int, ...]](), list[bytes]()
+        if self.master.call("MATCH", "keyed", *pairs) is not None:
+            while (reply := self.master.call("FETCH", "keyed", page, "RECORDS", "KEYS"))[1]:
+                keys += struct.iter_unpack("<QII", reply[0])
+                blobs += reply[1]
+        assert keys == [(job["end"], job["job_id"], len(b"$%d\r\n%b\r\n" % (len(blob), blob)))
+                        for job, blob in zip(expected, blobs, strict=True)]  # fmt: skip
 
     @rule(record=jobs(), page=st.integers(1, 3))
     def put_between_fetches(self, record: Job, page: int) -> None:

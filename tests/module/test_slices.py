@@ -107,6 +107,22 @@ def test_client_that_leaves_frees_its_query(big: Store, connect: Connect) -> Non
     assert reply == []
 
 
+def test_a_query_is_closed_under_a_slice(big: Store, connect: Connect) -> None:
+    """The command that is at it ends as if nothing was; nobody finds it afterwards."""
+    asking, closing = connect(), connect()
+    big.call("MATCH", "shut", "node", f"x1,x{JOBS - 1},zz1")
+    assert len(big.call("FETCH", "shut", 1, "RECORDS")) == 1
+    with one_turn(connect()):
+        asking.send_command("SLURMJC.FETCH", "big", "shut", 5, "RECORDS", "KEYS")
+        closing.send_command("SLURMJC.FETCH", "big", "shut", "CLOSE")
+    assert closing.read_response() == []
+    assert big.info()["queries"] == 0
+    keys, rows = asking.read_response()
+    assert (len(keys), [unpack(row)["job_id"] for row in rows]) == (16, [JOBS - 1])
+    with pytest.raises(redis.ResponseError, match=r"^NOQUERY"):
+        big.call("FETCH", "shut", 5)
+
+
 def fetched(big: Store) -> list[bytes] | None:
     """None while another command works on the query."""
     try:

@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import redis
@@ -33,6 +34,19 @@ def put(server: RedisServer, records: Iterable[bytes], *words: Any, shards: int 
                 client.execute_command("SLURMJC.PUT", name, *words, "RECORDS", *part[first : first + 1000])
         if shards > 1:
             client.set(layout_key(prefix), shards)
+
+
+@contextlib.contextmanager
+def serving(directory: Path, records: Sequence[bytes], counts: Iterable[int]) -> Iterator[RedisServer]:
+    """A server that has the same records in so many shards each, side by side."""
+    server = RedisServer(directory)
+    server.start()
+    try:
+        for count in counts:
+            put(server, records, shards=count)
+        yield server
+    finally:
+        server.stop()
 
 
 def open_queries(server: RedisServer, *, shards: int) -> int:

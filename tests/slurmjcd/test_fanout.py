@@ -47,12 +47,8 @@ FIELDS = [(b"user",), (b"account", b"state"), (b"day",), (b"hour",), (b"name",)]
 
 @pytest.fixture(scope="module")
 def shared(session_rundir: Path) -> Iterator[RedisServer]:
-    server = RedisServer(session_rundir / "fanout")
-    server.start()
-    for count in COUNTS:
-        sharded.put(server, JOBS, shards=count)
-    yield server
-    server.stop()
+    with sharded.serving(session_rundir / "fanout", JOBS, COUNTS) as server:
+        yield server
 
 
 @asynccontextmanager

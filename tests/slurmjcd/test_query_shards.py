@@ -29,12 +29,8 @@ JOBS = [job(number, uid=ME + number % 3, end=NOON + number, account=f"a{number %
 
 @pytest.fixture(scope="module")
 def shared(session_rundir: Path) -> Iterator[RedisServer]:
-    server = RedisServer(session_rundir / "query-shards")
-    server.start()
-    for count in COUNTS:
-        sharded.put(server, JOBS, shards=count)
-    yield server
-    server.stop()
+    with sharded.serving(session_rundir / "query-shards", JOBS, COUNTS) as server:
+        yield server
 
 
 @asynccontextmanager
