@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from redis import exceptions
@@ -37,12 +37,9 @@ class ClusterMap:
     """
 
     def __init__(self, address: str, options: Mapping[str, Any]) -> None:
-        self._named = cluster_nodes(address)
-        nodes = [ClusterNode(host, port) for host, port in self._named]
-        # half of a cluster that is down leaves the other half to be used
-        self._cluster = RedisCluster(
-            startup_nodes=nodes, require_full_coverage=False, address_remap=self._reachable, **options
-        )
+        self._named, self._options = cluster_nodes(address), options
+        self._nodes: list[Place] = []  # all that were there when it was last asked
+        self._owners: Mapping[int, Sequence[ClusterNode]] = {}
         self._asked_s = float("-inf")
         self._stale = True
         self._asking = asyncio.Lock()
@@ -63,30 +60,50 @@ class ClusterMap:
                 await self._ask()
         node = self.known(slot)
         if node is None:
+            self._stale = True
             raise Unavailable(f"the cluster says of no server that it has slot {slot}: are all its masters up?")
         return node
 
     def known(self, slot: int) -> Place | None:
         """Where a slot was when nodes were last asked; None when nobody said."""
-        owners = self._cluster.nodes_manager.slots_cache.get(slot)
+        owners = self._owners.get(slot)
         return (owners[0].host, int(owners[0].port)) if owners and owners[0].host else None
 
     async def _ask(self) -> None:
+        """With a client for this once: one that is kept forgets the nodes it was told for those that nodes announce."""
+        places = dict.fromkeys([*self._named, *self._nodes])
+        nodes = RedisCluster(
+            startup_nodes=[ClusterNode(host, port) for host, port in places],
+            require_full_coverage=False,  # half of a cluster that is down leaves the other half to be used
+            dynamic_startup_nodes=False,
+            address_remap=self._reachable,
+            **self._options,
+        ).nodes_manager
         try:
-            await self._cluster.nodes_manager.initialize()
+            await nodes.initialize()
+            self._owners = nodes.slots_cache
+            self._nodes = [(node.host, int(node.port)) for node in nodes.nodes_cache.values() if node.host]
         except _NO_MAP as exc:
-            raise Unavailable(f"no node of the cluster says who has what: {exc}") from exc
+            raise Unavailable(f"no node of the cluster says who has what: {_reason(exc)}") from exc
         finally:
             self._asked_s = time.monotonic()
+            await nodes.aclose()
+            await nodes.aclose("startup_nodes")
         self._stale = False
 
     def look_again(self) -> None:
         """Something wasn't where it should be."""
         self._stale = True
 
-    async def close(self) -> None:
-        await self._cluster.nodes_manager.aclose()
-        await self._cluster.nodes_manager.aclose("startup_nodes")
+
+def _reason(exc: BaseException) -> str:
+    """A node's own words, which redis-py takes for `Cluster mode is not enabled`; else its."""
+    cause: BaseException | None = exc
+    while cause is not None:
+        if isinstance(cause, exceptions.ResponseError):
+            return str(cause)
+        cause = cause.__cause__ or cause.__context__
+    return str(exc)
 
 
 class OwnerRoute:

@@ -60,8 +60,6 @@ class Routes:
     async def close(self) -> None:
         if self._finder is not None:
             await self._finder.close()
-        if self._map is not None:
-            await self._map.close()
 
 
 class Shard:

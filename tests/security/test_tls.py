@@ -36,11 +36,19 @@ def make_ca(directory: Path, name: str) -> Path:
     return directory / f"{name}.pem"
 
 
-def make_certificate(directory: Path, name: str, ca: str, host: str) -> tuple[Path, Path]:
-    """A certificate for that host and its key, signed by the CA."""
+def make_certificate(directory: Path, name: str, ca: str, host: str, *, kind: str = "DNS") -> tuple[Path, Path]:
+    """A certificate for that host (`kind` IP: an address) and its key, signed by the CA."""
     key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", f"{name}.key"]
     openssl(
-        directory, "req", *key, "-subj", f"/CN={host}", "-addext", f"subjectAltName=DNS:{host}", "-out", f"{name}.csr"
+        directory,
+        "req",
+        *key,
+        "-subj",
+        f"/CN={host}",
+        "-addext",
+        f"subjectAltName={kind}:{host}",
+        "-out",
+        f"{name}.csr",
     )
     sign = ["-CA", f"{ca}.pem", "-CAkey", f"{ca}.key", "-CAcreateserial", "-days", "1", "-copy_extensions", "copy"]
     openssl(directory, "x509", "-req", "-in", f"{name}.csr", *sign, "-out", f"{name}.pem")
@@ -56,6 +64,7 @@ def pki(tmp_path_factory: pytest.TempPathFactory) -> Path:
     make_ca(directory, "wrong")
     make_certificate(directory, "here", "right", "localhost")
     make_certificate(directory, "elsewhere", "right", "redis.example")
+    make_certificate(directory, "address", "right", "127.0.0.1", kind="IP")
     make_certificate(directory, "client", "right", "slurmjcd")
     return directory
 
@@ -154,3 +163,32 @@ async def test_a_record_goes_in_and_comes_out_over_tls(
     await asking.call("SLURMJC.MATCH", "q")
     assert await asking.call("SLURMJC.FETCH", "q", 10, "RECORDS") == [job(1)]
     await asking.close()
+
+
+async def test_a_cluster_behind_tls(make_redis: MakeRedis, pki: Path) -> None:
+    """Both who says where a slot is and who has it are checked, by the address that the node announces."""
+    port, bus = free_ports(2)
+    server = make_redis(
+        options={
+            "tls-port": port, "bind": "127.0.0.1", "tls-cert-file": str(pki / "address.pem"),
+            "tls-key-file": str(pki / "address.key"), "tls-ca-cert-file": str(pki / "right.pem"),
+            "tls-auth-clients": "no", "tls-cluster": "yes", "cluster-enabled": "yes", "cluster-port": bus,
+        }
+    )  # fmt: skip
+    with server.client() as client:
+        client.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
+        wait_until(lambda: client.execute_command("CLUSTER INFO")["cluster_state"] == "ok", what="the cluster")
+    for ca, said in (("right", ""), ("wrong", "certificate verify failed")):
+        address = f"rediss+cluster://127.0.0.1:{port}"
+        store = Store(Config(redis=RedisSection(address=address, shards=3, tls_ca_file=pki / f"{ca}.pem")))
+        link = store.shards[1].writer()
+        try:
+            if said:
+                with pytest.raises(Unavailable, match=said):
+                    await link.open()
+            else:
+                assert (await link.open()).text("module_version")
+                assert link.address == f"127.0.0.1:{port}"
+        finally:
+            await link.close()
+            await store.close()
