@@ -177,7 +177,7 @@ class QuerySection(Section):
         le=2**40,
         description="answers not yet read and requests not yet whole, of all connections",
     )
-    store_connections: int = Field(8, ge=1, le=1000, description="connections to Redis for questions")
+    store_connections: int = Field(8, ge=1, le=1000, description="connections to Redis for questions, to each shard")
 
 
 class SpoolSection(Section):

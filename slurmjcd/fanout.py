@@ -191,9 +191,10 @@ class Forgetting:
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[None]] = set()
+        self._closed = False
 
     def __call__(self, opened: Cursor | MergedQuery) -> None:
-        if len(self._tasks) < _FORGETTING_MAX:
+        if len(self._tasks) < _FORGETTING_MAX and not self._closed:
             task = asyncio.get_running_loop().create_task(self._close(opened))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
@@ -204,6 +205,7 @@ class Forgetting:
                 await opened.close()
 
     async def close(self) -> None:
+        self._closed = True
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
