@@ -85,17 +85,18 @@ def test_watermarks_are_what_all_old_shards_have(store: Shards) -> None:
 
 
 def test_what_an_older_move_left_is_not_taken_for_jobs(store: Shards) -> None:
-    """Since then a day was trimmed, and a run reported again, later."""
+    """Since then a day was trimmed, a run reported again, later, and one that only has another name now."""
     store.put(3, some_jobs(300))
     store.set_layout("3")
     store.reshard("--to", 2)
     for prefix in store.prefixes(2):
         store.call(prefix, "TRIM", "BEFORE", (NOON // DAY_S + 1) * DAY_S)
     again = job(2, end=NOON + 3 * DAY_S + 5, user="u1", cpu_count=2, name="n1")
-    store.put(2, [again])
+    renamed = job(3, end=NOON + 2 * DAY_S + 2, user="u2", cpu_count=3, name="renamed")
+    store.put(2, [again, renamed])
     want = store.jobs(2)
     assert len(want) == 240
-    assert again in want
+    assert {again, renamed} <= set(want)
     store.reshard("--to", 3)
     assert store.jobs(3) == want
 
@@ -144,6 +145,17 @@ def test_a_move_is_given_up(store: Shards) -> None:
     assert store.layout() == b"3"
     assert store.reshard("--drop-old") == {"dropped": [4], "dropped_jobs": 12_000}
     assert store.jobs(3) == sorted(want)
+
+
+def test_what_comes_before_a_shipper_holds_is_moved_too(store: Shards) -> None:
+    store.put(3, some_jobs(50))
+    store.set_layout("3")
+    process = subprocess.Popen(store.command("--to", 4), stdout=subprocess.DEVNULL)
+    wait_until(lambda: store.layout() == b"3>4", what="it holds", every_s=0.005)
+    late = job(60, end=NOON)
+    store.put(3, [late])
+    assert process.wait(timeout=30) == 0
+    assert late in store.jobs(4)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
