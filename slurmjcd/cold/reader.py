@@ -6,7 +6,9 @@ Everything here blocks: it belongs into a thread. What is known of a file is kep
 
 from __future__ import annotations
 
+import os
 import threading
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -26,6 +28,7 @@ from slurmjcd.merging import row_key
 Criteria = list[tuple[bytes, bytes]]
 
 _SPARE: Final = 64  # summaries of files that are gone or were replaced, before these are forgotten
+_SETTLED_NS: Final = 2_000_000_000  # two changes of a directory so far apart have different times everywhere
 _KEYS: Final = ("end", "job_id")
 
 
@@ -75,8 +78,30 @@ class ColdDays:
         self.engine = engine
         self._lock = threading.Lock()
         self._known: dict[DayFile, Summary] = {}
+        self._listed: tuple[tuple[int, int, int], list[DayFile]] | None = None
 
     # ---- what there is -------------------------------------------------------------------------------------------
+
+    def files(self) -> list[DayFile]:
+        """The files there are now, oldest day first. They appear and go by a name's change, which the directory's time
+        tells; listed long enough after it, the list is good until the next.
+
+        Raises:
+            Unavailable: the directory can't be read.
+        """
+        try:
+            status = os.stat(self.directory)
+        except OSError as exc:
+            raise unreadable(self.directory, exc) from exc
+        state, now_ns = (status.st_dev, status.st_ino, status.st_mtime_ns), time.time_ns()
+        with self._lock:
+            if self._listed is not None and self._listed[0] == state:
+                return list(self._listed[1])
+        files = list_days(self.directory)
+        if now_ns - status.st_mtime_ns > _SETTLED_NS:
+            with self._lock:
+                self._listed = state, files
+        return list(files)
 
     def summaries(self) -> list[Summary]:
         """Of each file there is now, oldest day first.
@@ -84,7 +109,7 @@ class ColdDays:
         Raises:
             Unavailable: one can't be read; the text names it.
         """
-        files = list_days(self.directory)
+        files = self.files()
         with self._lock:
             if len(self._known) > 2 * len(files) + _SPARE:
                 self._known = {file: self._known[file] for file in files if file in self._known}

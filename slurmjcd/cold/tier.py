@@ -18,7 +18,7 @@ from typing import Any, Final, TypeVar
 
 from slurmjcd import fanout
 from slurmjcd.cold.engine import Question, Runs, binary
-from slurmjcd.cold.files import DAY_S, DayFile, list_days
+from slurmjcd.cold.files import DAY_S, DayFile
 from slurmjcd.cold.mapped import latest_runs
 from slurmjcd.cold.prefilter import Prefilter
 from slurmjcd.cold.reader import ColdDays, Summary
@@ -108,7 +108,7 @@ class ColdTier:
 
     def needed(self, plan: Plan, from_day: int = 0) -> dict[int, Summary]:
         """The files there are now that may have jobs that match, by day; blocks."""
-        files = list_days(self.days.directory)
+        files = self.days.files()
         self.newest_day = max([self.newest_day, *(file.day for file in files)])
         last = plan.question.last_day
         found = {}
@@ -122,7 +122,7 @@ class ColdTier:
 
     async def overlap(self, plan: Plan) -> Overlap | None:
         """What Redis and files may both have of the jobs in question; None when there are no files."""
-        files = await self.in_thread(list_days, self.days.directory)
+        files = await self.in_thread(self.days.files)
         if not files:
             return None
         engine, newest = self.days.engine, files[-1].day
@@ -217,7 +217,7 @@ class ColdTier:
 
     async def _state(self) -> tuple[list[DayFile], dict[tuple[int, int], int]]:
         """The files, and how many jobs of their days are in Redis."""
-        files = await self.in_thread(list_days, self.days.directory)
+        files = await self.in_thread(self.days.files)
         newest = files[-1].day if files else -1
         shards = self._shards()
         infos = await fanout.ask_all(shards, [shard.info(segments=True) for shard in shards])

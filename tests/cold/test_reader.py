@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -13,15 +14,16 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from slurmjcd.cold import writer
+from slurmjcd.cold import reader, writer
 from slurmjcd.cold.engine import Engine, Question, Runs, binary
+from slurmjcd.cold.files import DayFile, list_days
 from slurmjcd.cold.prefilter import Prefilter
 from slurmjcd.cold.reader import ColdDays
 from slurmjcd.cold.writer import publish, write_day
 from slurmjcd.errors import ConfigError, Refused, Unavailable
 from tests.cold.conftest import Store, ask, pairs_of, write_files
 from tests.harness.paths import MODULE
-from tests.module.records import DAY, NOON, Job, Model, job, pack, unpack
+from tests.module.records import DAY, NOON, Job, Model, completion, job, pack, unpack
 from tests.module.test_criteria import jobs, questions
 
 FIELDS = ("user", "account", "partition", "state", "qos", "name", "day", "hour")
@@ -32,6 +34,7 @@ ODD = [
     job(23, NOON, user="", name="", account=""),
     job(24, NOON, submit=0, eligible=0, start=0),
     job(25, NOON, name="a\x01b", account="k\u212a"),
+    job(28, NOON, account="Phys", partition="BATCH", name="Job"),
     job(26, NOON, state=1, extra={"state_flags": 0x2000}),
     job(27, NOON, state=3, extra={"state_flags": 0x400, "comment": "x" * 300, "own": {"deep": [1, 2.5, None, True]}}),
 ]
@@ -83,7 +86,9 @@ QUESTIONS: list[tuple[object, ...]] = [
     ("state", 1), ("state", "1,3", "end", NOON), ("state", 0x2000), ("state", 0x400), ("state", "3,4,5", "end", NOON),
     ("uid", "1000,7"), ("uid", 4294967295), ("job", "1,2,30-40,100_[1-3,7],5+1"), ("job", 4294967295),
     ("end", 0), ("limit", 3), ("viewer", 7, "viewer_account", ""), ("viewer", 1, "viewer_account", "KK"),
-    ("viewer", 1, "viewer_account", "PHYS"), ("begun_before", NOON - 600), ("begun_before", NOON),
+    ("viewer", 1, "viewer_account", "PHYS"), ("account", "phys"), ("partition", "batch"), ("name", "jOB"),
+    ("state", 1, "start", NOON - 1000, "end", NOON - 300), ("state", 0, "start", NOON - 650, "end", NOON - 550),
+    ("begun_before", NOON - 600), ("begun_before", NOON),
 ]  # fmt: skip
 
 
@@ -100,13 +105,14 @@ def test_odd_values(store: Store, engine: Engine, tmp_path: Path, words: tuple[o
 
 
 def test_a_file_keeps_the_record_byte_for_byte(engine: Engine, tmp_path: Path) -> None:
-    write_files(tmp_path, ODD)
+    ordered = sorted(ODD, key=completion)
+    write_files(tmp_path, ordered)
     days = ColdDays(tmp_path, engine)
     (summary,) = days.summaries()
     (rows,) = days.all_rows(summary)
-    assert rows.to_pylist() == [pack(record) for record in ODD]
+    assert rows.to_pylist() == [pack(record) for record in ordered]
     assert summary.reach == (DAY + 1) * 86400
-    assert summary.spans["job_id"] == (21, 27)
+    assert summary.spans["job_id"] == (21, 28)
     assert summary.spans["array_job_id"] is None
     assert summary.spans["end"] == (NOON, NOON)
 
@@ -181,6 +187,23 @@ def test_a_damaged_file_is_named(engine: Engine, tmp_path: Path, kind: str) -> N
         ask(ColdDays(tmp_path, engine))
 
 
+def test_a_bit_that_flips_is_seen(engine: Engine, tmp_path: Path) -> None:
+    """Of the records' column: zstd alone takes some of them for data."""
+    jobs = [job(number, NOON + number, name=f"n{number * 7919 % 1000}") for number in range(1, 500)]
+    write_files(tmp_path, jobs)
+    (path,) = tmp_path.iterdir()
+    whole, group = path.read_bytes(), pq.read_metadata(path).row_group(0)
+    column = group.column(group.num_columns - 1)
+    for place in range(column.data_page_offset + 60, column.data_page_offset + column.total_compressed_size, 101):
+        data = bytearray(whole)
+        data[place] ^= 4
+        path.write_bytes(data)
+        with pytest.raises(Unavailable, match=f"^{path} can't be read: "):
+            ask(ColdDays(tmp_path, engine))
+    path.write_bytes(whole)
+    assert ask(ColdDays(tmp_path, engine)) == jobs
+
+
 def test_another_days_file_is_named(engine: Engine, tmp_path: Path) -> None:
     write_files(tmp_path, [job(1, NOON)])
     (path,) = tmp_path.iterdir()
@@ -239,3 +262,24 @@ def test_a_record_that_is_none_is_not_written_over_in_silence(engine: Engine) ->
     with pytest.raises(Unavailable, match="record 1 of a row group is damaged"):
         Runs(engine).add(binary([pack(job(1)), b"\x90"]))
     assert unpack(pack(job(1)))["job_id"] == 1
+
+
+def test_a_list_of_files_is_good_until_the_directory_changes(
+    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed: list[Path] = []
+
+    def counted(directory: Path) -> list[DayFile]:
+        listed.append(directory)
+        return list_days(directory)
+
+    monkeypatch.setattr(reader, "list_days", counted)
+    write_files(tmp_path, [job(1, NOON)])
+    days = ColdDays(tmp_path, engine)
+    assert [file.day for file in (*days.files(), *days.files())] == [DAY, DAY]
+    assert len(listed) == 2  # it has only just changed, and might within the same tick of the clock
+    os.utime(tmp_path, (NOON, NOON))
+    assert [len(days.files()) for _ in range(3)] == [1, 1, 1]
+    assert len(listed) == 3
+    write_files(tmp_path, [job(1, NOON), job(2, NOON + 86400)])
+    assert [file.day for file in days.files()] == [DAY, DAY + 1]

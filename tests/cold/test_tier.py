@@ -152,18 +152,22 @@ def test_as_if_all_were_in_redis(
         asyncio.run(compare())
 
 
-async def test_a_report_that_a_file_outside_the_window_outdates(
-    store: Store, server: RedisServer, engine: Engine, tmp_path: Path
+@pytest.mark.parametrize(
+    ("cold", "hot"), [(NOON + 86400, NOON), (NOON, NOON + 86400), (NOON, NOON + 7), (NOON + 7, NOON)]
+)
+async def test_a_report_that_another_outdates(
+    store: Store, server: RedisServer, engine: Engine, tmp_path: Path, cold: int, hot: int
 ) -> None:
-    """The replay of an old report, which is no answer any more; the day it says has no file."""
-    whole = spread(store, tmp_path, [(run_of(1, NOON + 86400), "cold"), (job(2, NOON + 86400), "cold")])
-    store.put(run_of(1, NOON), job(3, NOON))
-    whole.put(run_of(1, NOON), job(3, NOON))
+    """In Redis the replay of an old report, whose day may have no file; or in a file one that has come again since."""
+    whole = spread(store, tmp_path, [(run_of(1, cold), "cold"), (job(2, NOON + 86400), "cold")])
+    store.put(run_of(1, hot), job(3, NOON))
+    whole.put(run_of(1, hot), job(3, NOON))
     async with Tiered(config_for(server, tmp_path), engine).wire() as wire:
         for words in ((), ("state", 3, "start", NOON - 9, "end", NOON + 9), ("job", 1), ("uid", 1000)):
             assert await rows(wire, *words) == in_redis(whole, *words), words
             said = await wire.call("SLURMJC.AGG", "BY", "day", *map(str, words))
             assert said == whole.call("AGG", "BY", "day", *words), words
+        assert await wire.call("SLURMJC.GET", 1) == whole.call("GET", 1)
 
 
 async def test_every_form_of_a_row(store: Store, server: RedisServer, engine: Engine, tmp_path: Path) -> None:
@@ -267,6 +271,25 @@ async def test_days_that_are_moved_while_they_are_told(
                 if not answer:
                     break
             assert found == expected, moment
+
+
+async def test_a_day_that_is_moved_while_it_is_summed(
+    store: Store, server: RedisServer, engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between Redis' sums and those of files: it would count twice."""
+    whole = spread(store, tmp_path, [(job(1), "cold"), (job(2, NOON + 86400), "hot"), (job(3, NOON + 9), "hot")])
+    config = config_for(server, tmp_path, after_days=1)
+    tiered = Tiered(config, engine)
+    summed = tiered.tier._sums
+
+    async def moving(plan: Any) -> Any:
+        await asyncio.to_thread(move, config, engine, (DAY + 6) * 86400)
+        return await summed(plan)
+
+    monkeypatch.setattr(tiered.tier, "_sums", moving)
+    async with tiered.wire() as wire:
+        assert await wire.call("SLURMJC.AGG", "BY", "day") == whole.call("AGG", "BY", "day")
+    assert store.ids() == []
 
 
 def test_the_first_day_is_the_engines() -> None:
