@@ -11,7 +11,8 @@ import pytest
 
 from slurmjcd.shards import layout_key, shard_prefixes
 from tests.faults.cluster_world import OPTIONS, ClusterWorld
-from tests.harness import wait_until
+from tests.faults.world import REDIS_OPTIONS
+from tests.harness import RedisServer, wait_until
 from tests.harness.cluster import ClusterSite, slot_of
 from tests.harness.paths import program
 
@@ -109,3 +110,43 @@ def test_it_is_given_up_beside_live_records(world: ClusterWorld, site: ClusterSi
     assert said.startswith("given up: slurmjcd goes on with 3 shards"), said
     world.driver.wait_calls(CALLS)
     world.check()
+
+
+def test_one_server_becomes_a_cluster(rundir: Path, stopper: ExitStack) -> None:
+    """As docs/scale.md has it: first shards, then the same server as a node, then the others."""
+    single = RedisServer(rundir / "site" / "node0", options=REDIS_OPTIONS)
+    stopper.callback(single.stop)
+    single.start()
+    site = ClusterSite(rundir / "site", replicas=False, options=OPTIONS)
+    stopper.callback(site.stop)
+    world = ClusterWorld(rundir, stopper, site, shards=6, settings={"address": single.address, "shards": 1})
+    world.daemon.start()
+    world.driver.start(CALLS, rate=RATE)
+    world.driver.wait_calls(3000)
+    said, _ = reshard(world, "--to", "6").communicate(timeout=120)
+    assert "set redis.shards = 6" in said, said
+    world.daemon.stop()
+    world.configure(shards=6)
+    world.start_daemon()
+    said, _ = reshard(world, "--drop-old").communicate(timeout=120)
+    assert said.startswith("dropped "), said
+    single.stop()
+    for node in site.nodes:
+        node.start()
+    site.learn_ids()
+    first, *others = (f"127.0.0.1:{port}" for port in site.ports)
+    site.cli("fix", first, answer="yes\n")
+    for number, other in enumerate(others, 1):
+        wait_until(lambda: "Nodes don't agree" not in site.cli("check", first), what="the nodes to agree")
+        site.cli("add-node", other, first)
+        wait_until(lambda n=number: f"cluster_known_nodes:{n + 1}" in site.ask(n, "CLUSTER", "INFO"), what="a new node")
+    wait_until(lambda: "Nodes don't agree" not in site.cli("check", first), what="the nodes to agree")
+    site.cli("rebalance", first, "--cluster-use-empty-masters")
+    site.wait_ok()
+    assert {site.owner_of(prefix) for prefix in world.prefixes} == {0, 1, 2}
+    world.daemon.stop()
+    world.configure(address=site.address)
+    world.start_daemon()
+    world.driver.wait_calls(CALLS)
+    world.check()
+    assert "sending again" not in world.daemon.process.log_text()

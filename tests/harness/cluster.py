@@ -102,8 +102,8 @@ class ClusterSite:
         """Start the servers, make them one cluster and wait until all agree that it is."""
         for node in self.nodes:
             node.start()
+        self.learn_ids()
         for number in range(len(self.nodes)):
-            self._ids[str(self.ask(number, "CLUSTER", "MYID"))] = number
             self.ask(number, "CLUSTER", "SET-CONFIG-EPOCH", number + 1)
         for number in range(self.masters):
             first, last = (SLOTS * edge // self.masters for edge in (number, number + 1))
@@ -114,6 +114,10 @@ class ClusterSite:
             follows = partial(self._follows, number, self._id(number - self.masters))
             wait_until(follows, what="a node to know its master")
         self.wait_ok()
+
+    def learn_ids(self) -> None:
+        """Ask each node for its id, as `start` does; for who makes the cluster some other way."""
+        self._ids = {str(self.ask(number, "CLUSTER", "MYID")): number for number in range(len(self.nodes))}
 
     def stop(self) -> None:
         for number in list(self._paused):
@@ -141,14 +145,15 @@ class ClusterSite:
         """redis-py's client of the whole cluster."""
         return redis.RedisCluster(host="127.0.0.1", port=self.ports[self._up()[0]], protocol=2, **kwargs)
 
-    def cli(self, *words: str | int) -> str:
-        """What `redis-cli --cluster <words>` prints."""
+    def cli(self, *words: str | int, answer: str = "") -> str:
+        """What `redis-cli --cluster <words>` prints; `answer` is what it reads."""
         done = subprocess.run(
             ["redis-cli", "--cluster", *map(str, words)],
             capture_output=True,
             text=True,
             timeout=scaled(60),
             check=False,
+            input=answer,
         )
         if done.returncode:
             raise RuntimeError(f"redis-cli --cluster {words[0]} failed:\n{done.stdout}{done.stderr}")
