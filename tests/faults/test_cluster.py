@@ -50,6 +50,20 @@ def make_world(rundir: Path, stopper: ExitStack) -> MakeClusterWorld:
     return make
 
 
+@pytest.fixture
+def site(make_site: MakeSite) -> ClusterSite:
+    return make_site()
+
+
+@pytest.fixture
+def world(site: ClusterSite, make_world: MakeClusterWorld) -> ClusterWorld:
+    """One that records are coming into."""
+    world = make_world(site)
+    world.driver.start(CALLS, rate=RATE)
+    world.driver.wait_calls(2000)
+    return world
+
+
 def shards_of(world: ClusterWorld, node: int) -> list[int]:
     """The shards that a node has."""
     return [number for number, prefix in enumerate(world.prefixes) if world.site.owner_of(prefix) == node]
@@ -102,11 +116,7 @@ def test_a_shard_that_moves_while_records_come_in(make_site: MakeSite, make_worl
     assert "lost" not in log
 
 
-def test_a_master_that_is_killed(make_site: MakeSite, make_world: MakeClusterWorld) -> None:
-    site = make_site()
-    world = make_world(site)
-    world.driver.start(CALLS, rate=RATE)
-    world.driver.wait_calls(2000)
+def test_a_master_that_is_killed(site: ClusterSite, world: ClusterWorld) -> None:
     slot = slot_of(world.prefixes[2].encode())
     before = site.owner(slot)
     site.kill(before)
@@ -115,12 +125,8 @@ def test_a_master_that_is_killed(make_site: MakeSite, make_world: MakeClusterWor
     go_on_with(world)
 
 
-def test_a_master_that_hangs_and_comes_back(make_site: MakeSite, make_world: MakeClusterWorld) -> None:
+def test_a_master_that_hangs_and_comes_back(site: ClusterSite, world: ClusterWorld) -> None:
     """It believes to be the master still, for a moment; what went there then is sent again."""
-    site = make_site()
-    world = make_world(site)
-    world.driver.start(CALLS, rate=RATE)
-    world.driver.wait_calls(2000)
     slot = slot_of(world.prefixes[2].encode())
     before = site.owner(slot)
     site.pause(before)
@@ -129,12 +135,8 @@ def test_a_master_that_hangs_and_comes_back(make_site: MakeSite, make_world: Mak
     go_on_with(world)
 
 
-def test_a_master_that_lost_its_replica_before_it_died(make_site: MakeSite, make_world: MakeClusterWorld) -> None:
+def test_a_master_that_lost_its_replica_before_it_died(site: ClusterSite, world: ClusterWorld) -> None:
     """The new master lacks the last seconds of its shards: these get them again, the others don't."""
-    site = make_site()
-    world = make_world(site)
-    world.driver.start(CALLS, rate=RATE)
-    world.driver.wait_calls(2000)
     slot = slot_of(world.prefixes[2].encode())
     before = site.owner(slot)
     mine = shards_of(world, before)
@@ -151,11 +153,7 @@ def test_a_master_that_lost_its_replica_before_it_died(make_site: MakeSite, make
         assert (f"shard {shard} of {SHARDS}: Redis went back" in log) == (shard in mine)
 
 
-def test_a_failover_that_somebody_asked_for(make_site: MakeSite, make_world: MakeClusterWorld) -> None:
-    site = make_site()
-    world = make_world(site)
-    world.driver.start(CALLS, rate=RATE)
-    world.driver.wait_calls(2000)
+def test_a_failover_that_somebody_asked_for(site: ClusterSite, world: ClusterWorld) -> None:
     for _ in range(2):
         (replica,) = site.replicas_of(site.owner_of(world.prefixes[0]))
         site.fail_over(replica)
@@ -177,23 +175,15 @@ def test_slots_that_are_resharded_again_and_again(make_site: MakeSite, make_worl
     go_on_with(world)
 
 
-def test_the_administrators_reshard(make_site: MakeSite, make_world: MakeClusterWorld) -> None:
-    """`redis-cli --cluster reshard` of a third of the slots, there and back."""
-    site = make_site()
-    world = make_world(site)
-    world.driver.start(CALLS, rate=RATE)
-    world.driver.wait_calls(2000)
+def test_the_administrators_reshard(site: ClusterSite, world: ClusterWorld) -> None:
+    """`redis-cli --cluster reshard` of 1500 slots, whichever it picks, there and back."""
     site.reshard(1500, source=0, to=1)
     site.wait_ok()
     site.reshard(1500, source=1, to=0)
     go_on_with(world)
 
 
-def test_a_master_that_dies_while_a_slot_is_on_its_way(make_site: MakeSite, make_world: MakeClusterWorld) -> None:
-    site = make_site()
-    world = make_world(site)
-    world.driver.start(CALLS, rate=RATE)
-    world.driver.wait_calls(2000)
+def test_a_master_that_dies_while_a_slot_is_on_its_way(site: ClusterSite, world: ClusterWorld) -> None:
     slot = slot_of(world.prefixes[3].encode())
     source = site.owner(slot)
     target = (source + 1) % 3
@@ -348,11 +338,7 @@ def test_durability_is_waited_for_in_each_shard(make_site: MakeSite, make_world:
     go_on_with_all(world, 1201)
 
 
-def test_two_masters_change_at_once_while_a_slot_moves(make_site: MakeSite, make_world: MakeClusterWorld) -> None:
-    site = make_site()
-    world = make_world(site)
-    world.driver.start(CALLS, rate=RATE)
-    world.driver.wait_calls(2000)
+def test_two_masters_change_at_once_while_a_slot_moves(site: ClusterSite, world: ClusterWorld) -> None:
     replicas = [site.replicas_of(number)[0] for number in (0, 1)]
     threads = [threading.Thread(target=site.fail_over, args=(replica,)) for replica in replicas]
     for thread in threads:
