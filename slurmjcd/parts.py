@@ -95,7 +95,7 @@ class SpoolParts:
             parts = self._known(shard, after)
             if parts:
                 return parts
-            batches = await self.spool.read(after, max_bytes=_READ_BYTES)
+            batches = await self.spool.read(after, max_bytes=_SPLIT_BYTES)
             hole_end = batches[0].first - 1 if batches else self.spool.state.last
             if self.spool.state.oldest <= after + 1 <= hole_end:
                 return [Part(after + 1, hole_end, 0, b"")]
