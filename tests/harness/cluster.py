@@ -266,15 +266,21 @@ class ClusterSite:
         self.ask(source, "CLUSTER", "SETSLOT", slot, "MIGRATING", self._id(to))
         return source
 
-    def move_keys(self, slot: int, to: int, *, at_most: int = 1 << 30) -> int:
-        """MIGRATE the slot's keys, those that its master still has; returns how many went."""
+    def move_keys(self, slot: int, to: int, *, at_most: int = 1 << 30, replace: bool = False) -> int:
+        """MIGRATE the slot's keys, those that its master still has; returns how many went.
+
+        Args:
+            replace: what the target has of them already is older, or came from a master that has died since.
+        """
         source, moved = self.owner(slot), 0
         while moved < at_most:
             keys = self.ask(source, "CLUSTER", "GETKEYSINSLOT", slot, min(10, at_most - moved))
             if not keys:
                 break
             port, wait_ms = self.ports[to], int(scaled(10_000))
-            self.ask(source, "MIGRATE", "127.0.0.1", port, "", 0, wait_ms, "KEYS", *keys)
+            self.ask(
+                source, "MIGRATE", "127.0.0.1", port, "", 0, wait_ms, *(["REPLACE"] if replace else []), "KEYS", *keys
+            )
             moved += len(keys)
         return moved
 
