@@ -270,7 +270,7 @@ class ClusterSite:
         """MIGRATE the slot's keys, those that its master still has; returns how many went.
 
         Args:
-            replace: what the target has of them already is older, or came from a master that has died since.
+            replace: also those that the target has already, from a master that has died since.
         """
         source, moved = self.owner(slot), 0
         while moved < at_most:
