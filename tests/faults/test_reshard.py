@@ -6,6 +6,7 @@ from __future__ import annotations
 import subprocess
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,6 +16,7 @@ from tests.faults.world import REDIS_OPTIONS
 from tests.harness import RedisServer, wait_until
 from tests.harness.cluster import ClusterSite, slot_of
 from tests.harness.paths import program
+from tests.slurmjcd.resharding.store import Shards, some_jobs
 
 CALLS = 30_000
 RATE = 1000
@@ -150,3 +152,27 @@ def test_one_server_becomes_a_cluster(rundir: Path, stopper: ExitStack) -> None:
     world.driver.wait_calls(CALLS)
     world.check()
     assert "sending again" not in world.daemon.process.log_text()
+
+
+def test_one_shard_of_a_cluster_becomes_three_and_one_again(site: ClusterSite, tmp_path: Path) -> None:
+    """One has a hash tag in its prefix, three have none there: slurmjc says what the setting has to be."""
+
+    def asked(command: str, key: str | bytes, *words: Any) -> Any:
+        name = key if isinstance(key, str) else key.decode()
+        with site.client(site.owner(slot_of(name))) as client:
+            return client.execute_command(command, key, *words)
+
+    one = Shards(asked, tmp_path / "slurmjcd.toml", {"address": site.address, "prefix": "{job}"}, prefix="{job}")
+    want = some_jobs(2000)
+    one.configure()
+    one.put(1, want)
+    assert one.reshard("--to", 3)["settings"] == {"shards": 3, "prefix": "job"}
+    assert one.layout() == b"3"  # a daemon with the old prefix sees it too
+    three = Shards(asked, one.conf, {"address": site.address, "prefix": "job", "shards": 3})
+    three.configure()
+    assert three.jobs(3) == sorted(want)
+    assert three.layout() == b"3"
+    assert three.reshard("--to", 1, "--drop-old")["settings"] == {"shards": 1, "prefix": "{job}"}
+    assert one.jobs(1) == sorted(want)
+    assert three.count(3) == 0
+    assert one.layout() in (None, b"1")
