@@ -8,6 +8,7 @@ from pathlib import Path
 
 from bench import scale
 from bench.cli import benchmarks
+from slurmjcd.shards import shard_prefixes
 
 JOBS = 4_001
 
@@ -18,7 +19,7 @@ def test_every_job_is_stored_and_asked_for(rundir: Path) -> None:
     try:
         found = scale.measure_shards(rundir, servers, 3, JOBS)
         assert servers.memory() > 0
-        with closing(scale.Counts(servers, (b"job",))) as counts:
+        with closing(scale.Counts(servers, shard_prefixes(b"job", 3))) as counts:
             assert counts() == 0  # emptied, for the next number of shards
     finally:
         servers.stop()
