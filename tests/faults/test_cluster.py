@@ -240,8 +240,7 @@ def test_half_a_cluster_that_is_down_at_the_start(make_site: MakeSite, make_worl
     (replica,) = site.replicas_of(down)
     (other,) = site.replicas_of(layout)
     for number in (replica, down, other):
-        # in order: killed in its first second, a Valkey has left a nodes.conf with which it doesn't start any more
-        site.nodes[number].stop()
+        site.kill(number)
     world.start_daemon()
     world.driver.start(1200)
     world.driver.wait_calls(1200)

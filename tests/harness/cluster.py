@@ -114,6 +114,8 @@ class ClusterSite:
             follows = partial(self._follows, number, self._id(number - self.masters))
             wait_until(follows, what="a node to know its master")
         self.wait_ok()
+        # a Valkey that is stopped before that leaves a nodes.conf with which it doesn't start any more
+        wait_until(self._shards_agree, what="the nodes to know of each other's shards", timeout_s=60)
 
     def learn_ids(self) -> None:
         """Ask each node for its id, as `start` does; for who makes the cluster some other way."""
@@ -319,6 +321,14 @@ class ClusterSite:
         return self.cli("reshard", where, *ids, "--cluster-slots", count, "--cluster-yes")
 
     # --- inside -------------------------------------------------------------
+
+    def _shards_agree(self) -> bool:
+        for number in self._up():
+            with self.client(number) as client:
+                client.response_callbacks.clear()
+                if len(client.execute_command("CLUSTER", "SHARDS")) != self.masters:
+                    return False
+        return True
 
     def _up(self) -> list[int]:
         return [n for n, node in enumerate(self.nodes) if node.process.running and n not in self._paused]
