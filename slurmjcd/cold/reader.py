@@ -78,11 +78,11 @@ class ColdDays:
         self.engine = engine
         self._lock = threading.Lock()
         self._known: dict[DayFile, Summary] = {}
-        self._listed: tuple[tuple[int, int, int], list[DayFile]] | None = None
+        self._listed: tuple[tuple[int, int, int], tuple[DayFile, ...]] | None = None
 
     # ---- what there is -------------------------------------------------------------------------------------------
 
-    def files(self) -> list[DayFile]:
+    def files(self) -> tuple[DayFile, ...]:
         """The files there are now, oldest day first. They appear and go by a name's change, which the directory's time
         tells; listed long enough after it, the list is good until the next.
 
@@ -96,12 +96,12 @@ class ColdDays:
         state, now_ns = (status.st_dev, status.st_ino, status.st_mtime_ns), time.time_ns()
         with self._lock:
             if self._listed is not None and self._listed[0] == state:
-                return list(self._listed[1])
-        files = list_days(self.directory)
+                return self._listed[1]
+        files = tuple(list_days(self.directory))
         if now_ns - status.st_mtime_ns > _SETTLED_NS:
             with self._lock:
                 self._listed = state, files
-        return list(files)
+        return files
 
     def summaries(self) -> list[Summary]:
         """Of each file there is now, oldest day first.

@@ -62,8 +62,9 @@ class Plan:
     asked: Criteria
     question: Question
     prefilter: Prefilter
-    files: list[DayFile] = field(default_factory=list)
     overlap: Overlap | None = None
+    listed: Sequence[DayFile] | None = None  # the files there were, ...
+    found: dict[int, Summary] = field(default_factory=dict)  # ... and those of them that may have what is asked
 
 
 class ColdTier:
@@ -109,11 +110,16 @@ class ColdTier:
     def needed(self, plan: Plan, from_day: int = 0) -> dict[int, Summary]:
         """The files there are now that may have jobs that match, by day; blocks."""
         files = self.days.files()
-        self.newest_day = max([self.newest_day, *(file.day for file in files)])
-        last = plan.question.last_day
+        if plan.listed is not files:
+            self.newest_day = max([self.newest_day, *(file.day for file in files)])
+            plan.listed, plan.found = files, self._found(plan, files)
+        return {day: summary for day, summary in plan.found.items() if day >= from_day}
+
+    def _found(self, plan: Plan, files: Sequence[DayFile]) -> dict[int, Summary]:
+        first, last = plan.question.first_day, plan.question.last_day
         found = {}
         for file in files:
-            if file.day < max(from_day, plan.question.first_day) or (last is not None and file.day > last):
+            if file.day < first or (last is not None and file.day > last):
                 continue
             summary = self.days.summary(file)
             if plan.prefilter.may_hold(summary.spans):
@@ -215,7 +221,7 @@ class ColdTier:
             await opened.close()
         return [[*keys, *(-value for value in sums)] for keys, sums in question.sums().items()]
 
-    async def _state(self) -> tuple[list[DayFile], dict[tuple[int, int], int]]:
+    async def _state(self) -> tuple[Sequence[DayFile], dict[tuple[int, int], int]]:
         """The files, and how many jobs of their days are in Redis."""
         files = await self.in_thread(self.days.files)
         newest = files[-1].day if files else -1
