@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from slurmjcd import spoolcheck, spoolscan, walrepair
+from slurmjcd.disk import sync_directory
 from slurmjcd.errors import SpoolError
 from slurmjcd.salvage import Salvaged, salvage
 from slurmjcd.spoolscan import PAGE_BYTES
@@ -203,7 +204,7 @@ def _make(path: Path) -> None:
     _make_draft(draft).close()
     _set_log_aside(path, int(time.time()))
     draft.rename(path)
-    _sync_directory(path.parent)
+    sync_directory(path.parent)
 
 
 def _make_draft(draft: Path) -> sqlite3.Connection:
@@ -246,14 +247,6 @@ def _settle(database: sqlite3.Connection) -> None:
         raise sqlite3.OperationalError("another process reads it; its write-ahead log can't be emptied")
 
 
-def _sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def _replace_damaged(path: Path, damage: str) -> tuple[sqlite3.Connection, Salvaged]:
     """Put a new spool in the place of a damaged one; a kill in between leaves the damaged one or the whole new one."""
     stamp = int(time.time())
@@ -266,7 +259,7 @@ def _replace_damaged(path: Path, damage: str) -> tuple[sqlite3.Connection, Salva
         aside.hardlink_to(path)
         _set_log_aside(path, stamp)
         draft.rename(path)
-        _sync_directory(path.parent)
+        sync_directory(path.parent)
     except OSError as exc:
         raise SpoolError(f"spool {path} is damaged ({damage}) and can't be replaced: {exc.strerror}") from exc
     log.error(

@@ -82,15 +82,6 @@ def list_days(directory: Path) -> list[DayFile]:
     return sorted(found, key=lambda each: each.day)
 
 
-def sync_directory(directory: Path) -> None:
-    """Have the names in it on disk."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def remove_leftovers(directory: Path) -> None:
     """What a pass that was killed has left; only for who holds the lock."""
     for path in directory.glob(f"{TEMPORARY}*"):

@@ -17,11 +17,12 @@ from itertools import islice
 from typing import Any, Final
 
 from slurmjcd.cold.engine import Runs, binary
-from slurmjcd.cold.files import DAY_S, list_days, name_of, only_mover, remove_leftovers, sync_directory
+from slurmjcd.cold.files import DAY_S, list_days, name_of, only_mover, remove_leftovers
 from slurmjcd.cold.hot import HotDays, Part, order_of
 from slurmjcd.cold.reader import ColdDays, Summary
 from slurmjcd.cold.writer import NotWritten, publish, write_day
 from slurmjcd.config import ColdSection
+from slurmjcd.disk import sync_directory
 from slurmjcd.record import POSITION, decode_row
 
 log = logging.getLogger(__name__)

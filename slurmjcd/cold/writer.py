@@ -13,7 +13,8 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from slurmjcd.cold.files import DAY_S, FORMAT, TEMPORARY, name_of, sync_directory, unreadable
+from slurmjcd.cold.files import DAY_S, FORMAT, TEMPORARY, name_of, unreadable
+from slurmjcd.disk import sync_directory
 from slurmjcd.errors import SlurmjcdError, Unavailable
 from slurmjcd.exporting.flat import COLUMNS, row
 from slurmjcd.exporting.parquet import schema_of
