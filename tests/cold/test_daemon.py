@@ -93,7 +93,7 @@ def test_sacct_over_two_years_with_a_week_in_memory(
     failed = sacct(site, daemon, "-S", "now-750days", "-E", "now", "-s", "F")
     assert [int(row[0]) for row in failed] == [record["job_id"] for record in jobs if record["state"] == 5]
     assert [row[0] for row in sacct(site, daemon, "-j", "12,1801")] == ["12", "1801"]
-    assert stage(daemon)["due_days"] == 0
+    wait_until(lambda: stage(daemon)["due_days"] == 0, what="nothing due")
     wait_until(lambda: cold(daemon)["days"] == len(list(files.glob("*.parquet"))), what="a count of the files")
     assert cold(daemon)["moved_records_total"] == 3 * cold(daemon)["days"]
     assert cold(daemon)["failures_total"] == 0
