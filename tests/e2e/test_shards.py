@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -99,7 +100,7 @@ def site() -> Iterator[Site]:
             place.mkdir()
             (place / "token").write_text(TOKEN)
             (place / "token").chmod(0o600)
-            settings = {
+            settings: dict[str, dict[str, Any]] = {
                 "redis": {"shards": shards, "prefix": f"p{shards}"}, "health": {"token_file": str(place / "token")},
             }  # fmt: skip
             daemon = site.daemons[shards] = Daemon(place, redis_address=redis.address, settings=settings)
