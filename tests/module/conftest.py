@@ -4,12 +4,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.harness import RedisServer
+from tests.harness import RedisServer, run_dir
 from tests.module.records import Job, pack, unpack
 
 
@@ -57,11 +56,13 @@ class Store:
 
 
 @pytest.fixture(scope="session")
-def server(session_rundir: Path) -> Iterator[RedisServer]:
-    shared = RedisServer(session_rundir / "module")
-    shared.start()
-    yield shared
-    shared.stop()
+def server() -> Iterator[RedisServer]:
+    """One for each suite that has this fixture: the session's directory would be the same for all of them."""
+    with run_dir() as directory:
+        shared = RedisServer(directory / "redis")
+        shared.start()
+        yield shared
+        shared.stop()
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -27,6 +28,7 @@ UIDS: Final = (1000, 1001, 1002)
 JOBS: Final = 30
 ME: Final = 1000
 COORDINATOR: Final = 1002  # of the account of 1001
+MATCHED: Final = re.compile(rb"[a-z0-9]+:mat:")
 
 
 def marked(number: int) -> bytes:
@@ -99,7 +101,7 @@ def uids_in(reply: Any) -> set[int]:
 
     MATCH's reply is what the caller called the query, not a row.
     """
-    if isinstance(reply, bytes) and reply.startswith(b"job:mat:"):
+    if isinstance(reply, bytes) and MATCHED.match(reply):
         return set()
     found: set[int] = set()
     for value in leaves(reply):
