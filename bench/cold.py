@@ -26,7 +26,7 @@ from bench.sacct_site import Site
 from bench.store import PREFIX, PUT_BATCH, Client
 from slurmjcd.cold.files import DAY_S, list_days
 from slurmjcd.cold.writer import publish, write_day
-from slurmjcd.config import Config
+from slurmjcd.config.settings import Config
 from slurmjcd.record import POSITION
 from tests.harness.daemon import Daemon
 from tests.harness.paths import ENGINE, PLUGIN

@@ -21,7 +21,7 @@ from bench.ingest import push
 from bench.pipeline import CHUNK_JOBS, Feeder, cpu_s, quantile, summary, thread_cpu_s
 from bench.query import Asker
 from bench.store import DAY_START, FIRST_JOB_ID, PREFIX, Client, used_memory
-from slurmjcd.shards import shard_prefixes
+from slurmjcd.store.shards import shard_prefixes
 from tests.faults.cluster_world import OPTIONS, ClusterWorld
 from tests.harness.cluster import ClusterSite, slot_of
 from tests.harness.daemon import Daemon

@@ -18,7 +18,7 @@ from click.shell_completion import get_completion_class
 
 from slurmjcd import cli as daemon_cli
 from slurmjcd.client import main as client_cli
-from slurmjcd.sample import sample
+from slurmjcd.config.sample import sample
 
 _PROGRAMS = {"slurmjc": client_cli.cli, "slurmjcd": daemon_cli.main}
 _FILE_NAMES = {"bash": "{}", "zsh": "_{}", "fish": "{}.fish"}

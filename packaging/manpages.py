@@ -19,8 +19,8 @@ from slurmjcd import __version__
 from slurmjcd import cli as daemon_cli
 from slurmjcd.client import failure
 from slurmjcd.client import main as client_cli
-from slurmjcd.config import Config
-from slurmjcd.sample import toml_value
+from slurmjcd.config.sample import toml_value
+from slurmjcd.config.settings import Config
 
 _EXIT_CLIENT = {
     0: "what was asked was done; nothing found is no error",

@@ -30,7 +30,7 @@ static const char *const field_name[FIELDS] = {
     "name", "state", "exit", "submit", "start", "end", "restarts", "again",
 };
 
-/* As sacct calls them; flags before base states, see slurmjcd/states.py */
+/* As sacct calls them; flags before base states, see slurmjcd/slurm/states.py */
 static const char *const state_name[] = {
     "PENDING", "RUNNING", "SUSPENDED", "COMPLETED", "CANCELLED", "FAILED",
     "TIMEOUT", "NODE_FAIL", "PREEMPTED", "BOOT_FAIL", "DEADLINE",

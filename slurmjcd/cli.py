@@ -34,7 +34,8 @@ def run(config_path: Path | None) -> None:
     """Run the daemon until SIGTERM."""
     import uvloop
 
-    from slurmjcd import configfile, logs
+    from slurmjcd import logs
+    from slurmjcd.config import configfile
     from slurmjcd.daemon import Daemon
     from slurmjcd.errors import SlurmjcdError
 
@@ -60,8 +61,9 @@ def run(config_path: Path | None) -> None:
 @click.option("--slurm", is_flag=True, help="Also say whether slurmctld will load the plugin at its next start.")
 def check_config(config_path: Path | None, print_default: bool, slurm: bool) -> None:
     """Say whether the configuration is right, for a start or a reload."""
-    from slurmjcd import checks, configfile, sample, slurmplugin
+    from slurmjcd.config import checks, configfile, sample
     from slurmjcd.errors import SlurmjcdError
+    from slurmjcd.slurm import slurmplugin
 
     if print_default:
         click.echo(sample.sample(), nl=False)

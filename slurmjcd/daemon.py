@@ -13,34 +13,35 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from slurmjcd import __version__, status, systemd
-from slurmjcd.access import AccessPolicy
-from slurmjcd.checks import check_machine, slurm_uid
-from slurmjcd.committer import Committer
-from slurmjcd.config import Config
-from slurmjcd.embedded import EmbeddedRedis
+from slurmjcd import __version__, systemd
+from slurmjcd.access.listener import Listener, descriptors
+from slurmjcd.access.lookups import Lookups
+from slurmjcd.access.policy import AccessPolicy
+from slurmjcd.access.sockets import OwnSocket
+from slurmjcd.config.checks import check_machine, slurm_uid
+from slurmjcd.config.settings import Config
 from slurmjcd.errors import ConfigError, SlurmjcdError, SpoolError, StoreError
-from slurmjcd.health import HealthServer
-from slurmjcd.ingest import IngestServer
+from slurmjcd.health import status
+from slurmjcd.health.jobpages import JobPages, page_token
+from slurmjcd.health.metrics import Metrics
+from slurmjcd.health.observer import Observer
+from slurmjcd.health.readiness import Readiness
+from slurmjcd.health.server import HealthServer
+from slurmjcd.health.statuspage import StatusPage
+from slurmjcd.ingest.committer import Committer
+from slurmjcd.ingest.server import IngestServer
 from slurmjcd.intake.server import IntakeServer, read_token
-from slurmjcd.jobpages import JobPages, page_token
-from slurmjcd.listener import Listener, descriptors
-from slurmjcd.lookups import Lookups
 from slurmjcd.loopbackhttp import tcp_socket
-from slurmjcd.metrics import Metrics
-from slurmjcd.observer import Observer
 from slurmjcd.protocol import Limits
-from slurmjcd.query import QueryServer, query_server
-from slurmjcd.readiness import Readiness
-from slurmjcd.shippers import Shippers
-from slurmjcd.slurmconf import private_jobs
-from slurmjcd.sockets import OwnSocket
-from slurmjcd.spool import Spool
-from slurmjcd.statuspage import StatusPage
-from slurmjcd.store import Store
+from slurmjcd.query.server import QueryServer, query_server
+from slurmjcd.shipping.shippers import Shippers
+from slurmjcd.slurm.slurmconf import private_jobs
+from slurmjcd.spool.spool import Spool
+from slurmjcd.store.embedded import EmbeddedRedis
+from slurmjcd.store.store import Store
 
 if TYPE_CHECKING:
-    from slurmjcd.coldkeeper import ColdKeeper
+    from slurmjcd.cold.keeper import ColdKeeper
 
 log = logging.getLogger(__name__)
 
@@ -169,7 +170,7 @@ class Daemon:
         await self._serve("ingest", self.ingest.connection, listener)
 
     def _start_cold(self) -> None:
-        from slurmjcd.coldkeeper import ColdKeeper  # noqa: PLC0415 (it needs pyarrow)
+        from slurmjcd.cold.keeper import ColdKeeper  # noqa: PLC0415 (it needs pyarrow)
 
         moves = "ingest" in self.config.daemon.roles
         self.cold = ColdKeeper(self.config, self.store, self.metrics, moves=moves)

@@ -11,9 +11,9 @@ from typing import Final
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
+from slurmjcd.access.listener import Listener
 from slurmjcd.backoff import Quiet
 from slurmjcd.errors import ConfigError
-from slurmjcd.listener import Listener
 
 log = logging.getLogger(__name__)
 

@@ -21,10 +21,11 @@ from slurmjcd.client.failure import ERROR, Failure
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 def audit(config_path: Path | None, as_json: bool) -> None:
     """Account for every record: where is what slurmctld handed over? Exit status 1 when the sum is wrong."""
-    from slurmjcd import configfile, ledger
+    from slurmjcd.config import configfile
     from slurmjcd.errors import SlurmjcdError
-    from slurmjcd.store import Store
-    from slurmjcd.wholeinfo import whole_info
+    from slurmjcd.spool import ledger
+    from slurmjcd.store.store import Store
+    from slurmjcd.store.wholeinfo import whole_info
 
     try:
         config = configfile.load(config_path, os.environ)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from slurmjcd.client.times import format_span, format_time
-from slurmjcd.states import exit_status, state_name
+from slurmjcd.slurm.states import exit_status, state_name
 
 Job = dict[str, Any]
 Value = Callable[[Job], Any]

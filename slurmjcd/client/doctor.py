@@ -18,7 +18,7 @@ from slurmjcd.client.failure import DENIED, ERROR, UNREACHABLE, Failure
 from slurmjcd.client.table import plain
 
 if TYPE_CHECKING:
-    from slurmjcd.config import Config
+    from slurmjcd.config.settings import Config
     from slurmjcd.doctor import Finding
 
 SCHEMA: Final = "slurmjc.doctor/1"
@@ -54,7 +54,7 @@ def doctor(config_path: Path | None, as_json: bool) -> None:
 
 def _all(config_path: Path | None) -> tuple[list[Finding], dict[str, Any]]:
     """Everything, or what keeps the configuration from being read; and what the findings are about."""
-    from slurmjcd import configfile
+    from slurmjcd.config import configfile
     from slurmjcd.doctor import fine, problem
     from slurmjcd.errors import ConfigError
 

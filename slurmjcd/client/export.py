@@ -17,7 +17,7 @@ from slurmjcd.client.flags import FLAG, SELECTING, Option, add_options
 from slurmjcd.client.progress import Progress
 from slurmjcd.client.selection import Selection, select
 from slurmjcd.client.times import rfc3339
-from slurmjcd.states import ENDED
+from slurmjcd.slurm.states import ENDED
 
 _MODULES: Final = {"ndjson": "ndjson", "csv": "csvfile", "parquet": "parquet", "xdmod": "xdmod"}
 _SUFFIXES: Final = {

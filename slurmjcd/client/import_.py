@@ -16,7 +16,7 @@ from slurmjcd.client.failure import ERROR, UNREACHABLE, Failure
 from slurmjcd.client.flags import Seconds
 
 if TYPE_CHECKING:
-    from slurmjcd.config import Config
+    from slurmjcd.config.settings import Config
     from slurmjcd.importing.item import Source
     from slurmjcd.importing.run import Summary
 
@@ -73,7 +73,7 @@ def import_(
     Each run of a job is stored once. Stopped at any moment, the same command goes on where it was. Exit status 1 when
     something was refused.
     """
-    from slurmjcd import configfile
+    from slurmjcd.config import configfile
     from slurmjcd.errors import SlurmjcdError, StoreError
     from slurmjcd.importing.backlog import Behind
     from slurmjcd.importing.item import WrongFormat
@@ -124,7 +124,7 @@ def cluster_name(said: str | None, config: Config) -> str:
     Raises:
         Failure: nobody says it.
     """
-    from slurmjcd import slurmconf
+    from slurmjcd.slurm import slurmconf
 
     cluster = said
     if cluster is None:
@@ -151,7 +151,7 @@ async def do_import(config: Config, source: Source, refused_path: Path, *, dry: 
     from slurmjcd.importing.refused import RefusedFile
     from slurmjcd.importing.run import Import
     from slurmjcd.importing.target import Target
-    from slurmjcd.store import Store
+    from slurmjcd.store.store import Store
 
     store = Store(config)
     target = Target(store, config.redis)
@@ -167,7 +167,7 @@ async def do_import(config: Config, source: Source, refused_path: Path, *, dry: 
 
 
 def _password(path: Path | None) -> str | None:
-    from slurmjcd.checks import read_secret
+    from slurmjcd.config.checks import read_secret
     from slurmjcd.errors import ConfigError
 
     try:

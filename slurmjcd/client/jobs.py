@@ -17,7 +17,7 @@ from slurmjcd.client.flags import FLAG, SELECTING, Option, add_options
 from slurmjcd.client.selection import Selection, say_window, select
 from slurmjcd.errors import ProtocolError
 from slurmjcd.record import decode
-from slurmjcd.states import NUMBERS
+from slurmjcd.slurm.states import NUMBERS
 
 _SHOWING: list[Option] = [
     (("-D", "--duplicates"), FLAG | {"help": "Every run of a job, not only the latest."}),

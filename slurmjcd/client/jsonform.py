@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from slurmjcd.client.columns import Job, elapsed_s, job_id
 from slurmjcd.client.reasons import reason_name
-from slurmjcd.states import exit_status, state_name
+from slurmjcd.slurm.states import exit_status, state_name
 
 SCHEMA: Final = "slurmjc.jobs/1"
 _SAME: Final = (

@@ -15,7 +15,7 @@ import click
 from slurmjcd.client.failure import ERROR, UNREACHABLE, Failure
 
 if TYPE_CHECKING:
-    from slurmjcd.config import Config
+    from slurmjcd.config.settings import Config
     from slurmjcd.importing.inplace import Taken
 
 _SHOWN: Final = 5
@@ -45,8 +45,8 @@ def migrate(*, cluster: str | None, dry_run: bool, as_json: bool, config_path: P
     A hash goes when its job is stored. Redis answers everybody else in between, and slurm-redis may go on writing.
     Stopped at any moment, the same command goes on. What is no job is left alone and named: exit status 1.
     """
-    from slurmjcd import configfile
     from slurmjcd.client.import_ import cluster_name
+    from slurmjcd.config import configfile
     from slurmjcd.errors import SlurmjcdError, StoreError
 
     try:
@@ -69,7 +69,7 @@ def migrate(*, cluster: str | None, dry_run: bool, as_json: bool, config_path: P
 async def _take(config: Config, cluster: str, *, dry: bool) -> Taken:
     from slurmjcd.client.progress import Progress
     from slurmjcd.importing.inplace import take_all
-    from slurmjcd.store import Store
+    from slurmjcd.store.store import Store
 
     with Progress("migrating", 0) as progress:
         return await take_all(Store(config), config.redis, cluster=cluster, dry=dry, tick=progress.add)

@@ -35,7 +35,7 @@ class Entry:
 
     @property
     def damaged(self) -> bool:
-        from slurmjcd.ledger import quarantined_records
+        from slurmjcd.spool.ledger import quarantined_records
 
         return quarantined_records(self.reason) > 1 or self.reason.startswith("checksum")
 
@@ -57,8 +57,9 @@ def quarantine() -> None:
 
 @contextmanager
 def _spool(config_path: Path | None, *, write: bool = False) -> Iterator[tuple[sqlite3.Connection, Any]]:
-    from slurmjcd import configfile, ledger
+    from slurmjcd.config import configfile
     from slurmjcd.errors import SlurmjcdError
+    from slurmjcd.spool import ledger
 
     try:
         config = configfile.load(config_path, os.environ)
@@ -145,7 +146,7 @@ def _check_choice(seqs: tuple[int, ...], everything: bool) -> None:
 def retry(config_path: Path | None, seqs: tuple[int, ...], everything: bool) -> None:
     """Hand records to the daemon again, as after an upgrade of the module; then they leave the quarantine."""
     from slurmjcd.client.connection import Connection
-    from slurmjcd.ledger import RETRY_SOURCE
+    from slurmjcd.spool.ledger import RETRY_SOURCE
 
     _check_choice(seqs, everything)
     with _spool(config_path, write=True) as (database, config):
@@ -169,7 +170,7 @@ def retry(config_path: Path | None, seqs: tuple[int, ...], everything: bool) -> 
 @_chosen
 def drop(config_path: Path | None, seqs: tuple[int, ...], everything: bool) -> None:
     """Delete records from the quarantine for good; slurmjc audit goes on counting them."""
-    from slurmjcd.ledger import quarantined_records
+    from slurmjcd.spool.ledger import quarantined_records
 
     _check_choice(seqs, everything)
     with _spool(config_path, write=True) as (database, _):

@@ -18,7 +18,7 @@ from slurmjcd.client.connection import Connection
 from slurmjcd.client.failure import Failure
 from slurmjcd.client.flags import FLAG, SELECTING, Option, add_options
 from slurmjcd.client.selection import Selection, say_window, select
-from slurmjcd.states import state_name
+from slurmjcd.slurm.states import state_name
 
 SCHEMA: Final = "slurmjc.report/1"
 FIELDS: Final = ("user", "account", "partition", "state", "qos", "name", "day", "hour")

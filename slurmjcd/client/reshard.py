@@ -19,7 +19,7 @@ from slurmjcd.client.failure import UNREACHABLE, USAGE, Failure
 from slurmjcd.client.flags import Seconds
 
 if TYPE_CHECKING:
-    from slurmjcd.config import Config
+    from slurmjcd.config.settings import Config
     from slurmjcd.resharding.run import Summary
 
 _TERMINATED: Final = 143
@@ -70,7 +70,7 @@ def reshard(shards: int | None, *, drop_old: bool, wait_s: float, as_json: bool,
 
 
 def _config(words: dict[str, Any]) -> Config:
-    from slurmjcd import configfile
+    from slurmjcd.config import configfile
 
     config = configfile.load(words["config_path"], os.environ)
     if words["user"] is None and words["password_file"] is None:

@@ -12,7 +12,7 @@ from typing import Any, Final
 import click
 
 from slurmjcd.client.times import parse_minutes, parse_time, rfc3339
-from slurmjcd.states import state_number
+from slurmjcd.slurm.states import state_number
 
 Criteria = list[tuple[str, str]]
 _JOB: Final = re.compile(r"(\d{1,10})(?:-\d{1,10}|\+\d{1,10}|_\d{1,10}|_\[[\d, -]+\])?", re.ASCII)

@@ -14,7 +14,7 @@ from slurmjcd.client.failure import MISSING, Failure
 from slurmjcd.client.selection import job_list
 from slurmjcd.client.times import format_span, rfc3339
 from slurmjcd.record import FIELDS, decode
-from slurmjcd.states import exit_status, state_name
+from slurmjcd.slurm.states import exit_status, state_name
 
 _TIMES = ("submit", "eligible", "start", "end", "orig_start")
 

@@ -15,8 +15,8 @@ from slurmjcd.client.connection import Connection
 from slurmjcd.client.failure import Failure
 from slurmjcd.client.table import plain, write
 from slurmjcd.client.times import rfc3339
-from slurmjcd.growth import DAY_S, Growth, Segment, days_left, disk_room, growth, parse_segments
 from slurmjcd.sizes import size, span
+from slurmjcd.store.growth import DAY_S, Growth, Segment, days_left, disk_room, growth, parse_segments
 
 SCHEMA: Final = "slurmjc.stats/1"
 _LONG_DAYS: Final = 3650

@@ -15,7 +15,7 @@ from slurmjcd.client.table import plain
 from slurmjcd.client.times import format_span
 from slurmjcd.client.topdata import Snapshot
 from slurmjcd.sizes import size, span
-from slurmjcd.states import exit_status, state_name
+from slurmjcd.slurm.states import exit_status, state_name
 
 _STYLES: Final = {"ok": "green", "idle": "dim", "warning": "yellow", "error": "bold red"}
 _WORDS: Final = {"ok": "ok", "idle": "idle", "warning": "warning", "error": "ERROR"}

@@ -20,10 +20,10 @@ import click
 from slurmjcd.client.connection import Connection
 from slurmjcd.client.failure import DENIED, ERROR, UNREACHABLE, Failure
 from slurmjcd.client.progress import Progress
-from slurmjcd.states import ENDED
+from slurmjcd.slurm.states import ENDED
 
 if TYPE_CHECKING:
-    from slurmjcd.config import Config
+    from slurmjcd.config.settings import Config
     from slurmjcd.importing.item import Source
     from slurmjcd.importing.run import Summary
     from slurmjcd.verifying.accounts import Reading, Window
@@ -126,8 +126,8 @@ def _window(options: dict[str, Any]) -> Window:
 
 def _config(options: dict[str, Any]) -> Config:
     """The daemon's. Who may not read it compares without knowing how long the store keeps jobs."""
-    from slurmjcd import configfile
-    from slurmjcd.config import Config
+    from slurmjcd.config import configfile
+    from slurmjcd.config.settings import Config
     from slurmjcd.errors import SlurmjcdError
 
     try:

@@ -18,7 +18,7 @@ from slurmjcd.client.flags import Seconds
 from slurmjcd.client.following import Criteria, Follower
 from slurmjcd.client.squeue import queued
 from slurmjcd.record import decode
-from slurmjcd.states import NUMBERS, exit_status, state_name
+from slurmjcd.slurm.states import NUMBERS, exit_status, state_name
 
 NO_STATUS: Final = 125  # a job ended, and its record doesn't say how
 _UNKNOWN_S: Final = 10.0  # for so long a job that Slurm has forgotten may still be on its way here

@@ -16,7 +16,7 @@ from slurmjcd.client.failure import MISSING, Failure
 from slurmjcd.client.selection import job_list
 from slurmjcd.client.times import format_span, rfc3339
 from slurmjcd.record import decode
-from slurmjcd.states import exit_status, state_name, state_number
+from slurmjcd.slurm.states import exit_status, state_name, state_number
 
 _AROUND_S: Final = 600  # how long before and after its end others count as having died with it
 _OTHERS: Final = 1000  # of these at most are looked at

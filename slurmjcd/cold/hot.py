@@ -18,8 +18,8 @@ from slurmjcd import protocol
 from slurmjcd.cold.files import DAY_S
 from slurmjcd.errors import Unavailable
 from slurmjcd.record import POSITION, decode_row
-from slurmjcd.store import Store
-from slurmjcd.storelink import StoreLink
+from slurmjcd.store.store import Store
+from slurmjcd.store.storelink import StoreLink
 
 _PAGE: Final = b"2000"
 _ALL_IDS: Final = b"1-4294967295"  # with job ids asked for, a window is that of the end alone

@@ -10,7 +10,7 @@ import msgpack
 from slurmjcd import protocol
 from slurmjcd.errors import Refused
 from slurmjcd.record import FIELDS, IDENTITY
-from slurmjcd.states import NUMBERS
+from slurmjcd.slurm.states import NUMBERS
 
 _INTEGER_MAX: Final = 2**63 - 1
 _SHOWN: Final = (NUMBERS["RESIZING"], NUMBERS["REQUEUED"], NUMBERS["REVOKED"])  # instead of the base state

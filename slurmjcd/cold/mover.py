@@ -20,9 +20,9 @@ from slurmjcd.cold.engine import Engine
 from slurmjcd.cold.hot import HotDays
 from slurmjcd.cold.moving import Pass
 from slurmjcd.cold.reader import ColdDays
-from slurmjcd.config import Config
+from slurmjcd.config.settings import Config
 from slurmjcd.errors import SlurmjcdError
-from slurmjcd.store import Store
+from slurmjcd.store.store import Store
 
 _LOWEST: Final = 19
 

@@ -21,9 +21,9 @@ from slurmjcd.cold.files import DAY_S, list_days, name_of, only_mover, remove_le
 from slurmjcd.cold.hot import HotDays, Part, order_of
 from slurmjcd.cold.reader import ColdDays, Summary
 from slurmjcd.cold.writer import NotWritten, publish, write_day
-from slurmjcd.config import ColdSection
-from slurmjcd.disk import sync_directory
+from slurmjcd.config.settings import ColdSection
 from slurmjcd.record import POSITION, decode_row
+from slurmjcd.spool.disk import sync_directory
 
 log = logging.getLogger(__name__)
 

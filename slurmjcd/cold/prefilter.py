@@ -17,7 +17,7 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from slurmjcd.access import lower
+from slurmjcd.access.policy import lower
 
 # smallest and largest value of a row group's column, epoch seconds for times; None where there is none but null. A
 # column of which that isn't known is left out.

@@ -23,7 +23,7 @@ from slurmjcd.cold.files import DayFile, list_days, unreadable
 from slurmjcd.cold.prefilter import Prefilter, Span
 from slurmjcd.cold.writer import INDEXED, RECORD, about_of
 from slurmjcd.errors import Unavailable
-from slurmjcd.merging import row_key
+from slurmjcd.query.merging import row_key
 
 Criteria = list[tuple[bytes, bytes]]
 

@@ -16,19 +16,19 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
-from slurmjcd import fanout
 from slurmjcd.cold.engine import Question, Runs, binary
 from slurmjcd.cold.files import DAY_S, DayFile
 from slurmjcd.cold.mapped import latest_runs
 from slurmjcd.cold.prefilter import Prefilter
 from slurmjcd.cold.reader import ColdDays, Summary
 from slurmjcd.cold.tiercursor import TierCursor
-from slurmjcd.config import ColdSection
+from slurmjcd.config.settings import ColdSection
 from slurmjcd.criteria import Criteria
 from slurmjcd.errors import Unavailable
-from slurmjcd.merging import Group, merge_groups
+from slurmjcd.query import fanout
+from slurmjcd.query.merging import Group, merge_groups
+from slurmjcd.query.sources import Cursor, ShardSource
 from slurmjcd.record import POSITION, decode_row
-from slurmjcd.sources import Cursor, ShardSource
 
 _THREADS: Final = 2  # that read files
 _BATCH: Final = 10_000

@@ -12,16 +12,16 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from slurmjcd import fanout
 from slurmjcd.cold.engine import Runs, binary
 from slurmjcd.cold.files import DAY_S, DayFile
 from slurmjcd.cold.hot import order_of
 from slurmjcd.cold.mapped import upstream_row
 from slurmjcd.cold.reader import Found, Summary
 from slurmjcd.criteria import Criteria
-from slurmjcd.fanout import PAGE_BYTES, MergedQuery
-from slurmjcd.merging import Page
-from slurmjcd.sources import Cursor, ShardSource, record_of
+from slurmjcd.query import fanout
+from slurmjcd.query.fanout import PAGE_BYTES, MergedQuery
+from slurmjcd.query.merging import Page
+from slurmjcd.query.sources import Cursor, ShardSource, record_of
 
 if TYPE_CHECKING:
     from slurmjcd.cold.tier import ColdTier, Plan

@@ -14,11 +14,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from slurmjcd.cold.files import DAY_S, FORMAT, TEMPORARY, name_of, unreadable
-from slurmjcd.disk import sync_directory
 from slurmjcd.errors import SlurmjcdError, Unavailable
 from slurmjcd.exporting.flat import COLUMNS, row
 from slurmjcd.exporting.parquet import schema_of
 from slurmjcd.record import decode
+from slurmjcd.spool.disk import sync_directory
 
 GROUP_ROWS: Final = 10_000  # a row group: what is held in memory ...
 GROUP_BYTES: Final = 32 * 1024 * 1024  # ... and of records at most, but for one more

@@ -8,15 +8,15 @@ import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Final
 
-from slurmjcd.config import Config
+from slurmjcd.config.settings import Config
 from slurmjcd.doctor import Finding, fine, problem
 from slurmjcd.doctor.machine import redis_is_here
 from slurmjcd.errors import StoreError
-from slurmjcd.growth import Growth, days_left, disk_room, growth, parse_segments
-from slurmjcd.infosum import sum_infos
 from slurmjcd.sizes import size
-from slurmjcd.storeinfo import StoreInfo
-from slurmjcd.storelink import StoreLink
+from slurmjcd.store.growth import Growth, days_left, disk_room, growth, parse_segments
+from slurmjcd.store.infosum import sum_infos
+from slurmjcd.store.storeinfo import StoreInfo
+from slurmjcd.store.storelink import StoreLink
 
 _ERROR_DAYS: Final = 7.0
 _WARN_DAYS: Final = 30.0

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from slurmjcd.config import Config
+from slurmjcd.config.settings import Config
 from slurmjcd.doctor import Finding, fine, problem
 
 _SOON_S: Final = 30 * 86_400

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from slurmjcd.checks import check_machine, slurm_uid
-from slurmjcd.config import Config, cluster_nodes, sentinels
+from slurmjcd.config.checks import check_machine, slurm_uid
+from slurmjcd.config.settings import Config, cluster_nodes, sentinels
 from slurmjcd.doctor import Finding, fine, problem
 from slurmjcd.errors import ConfigError
 

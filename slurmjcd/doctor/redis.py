@@ -9,15 +9,15 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from slurmjcd import __version__, protocol
-from slurmjcd.config import Config
+from slurmjcd.config.settings import Config
 from slurmjcd.doctor import Finding, capacity, certificates, fine, problem
 from slurmjcd.doctor.machine import redis_is_here
 from slurmjcd.errors import Refused, StoreError
-from slurmjcd.infosum import sum_infos
-from slurmjcd.layout import StoreLayout
-from slurmjcd.store import Shard, Store
-from slurmjcd.storeinfo import StoreInfo
-from slurmjcd.storelink import StoreLink
+from slurmjcd.store.infosum import sum_infos
+from slurmjcd.store.layout import StoreLayout
+from slurmjcd.store.store import Shard, Store
+from slurmjcd.store.storeinfo import StoreInfo
+from slurmjcd.store.storelink import StoreLink
 
 _ACL: Final = "ACL"
 _DENIED: Final = ("NOPERM", "NOAUTH", "invalid username-password pair")

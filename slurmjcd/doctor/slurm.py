@@ -12,12 +12,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from slurmjcd.checks import slurm_uid
-from slurmjcd.config import Config
+from slurmjcd.config.checks import slurm_uid
+from slurmjcd.config.settings import Config
 from slurmjcd.doctor import Finding, fine, problem
 from slurmjcd.errors import ConfigError
-from slurmjcd.slurmconf import private_jobs, setting
-from slurmjcd.slurmplugin import PLUGIN, find_plugins, plugin_version, slurm_version, version_text
+from slurmjcd.slurm.slurmconf import private_jobs, setting
+from slurmjcd.slurm.slurmplugin import PLUGIN, find_plugins, plugin_version, slurm_version, version_text
 
 # cplugin/params.c: options with a number and its bounds, with a word, and without a value
 NUMBERS: Final = {"ring_mib": (1, 1024), "spill_mib": (0, 1048576), "timeout": (1, 3600)}

@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from slurmjcd import ledger
-from slurmjcd.config import Config
+from slurmjcd.config.settings import Config
 from slurmjcd.doctor import Finding, fine, problem
 from slurmjcd.errors import SpoolError
 from slurmjcd.sizes import size
+from slurmjcd.spool import ledger
 
 _VOLATILE: Final = frozenset({"tmpfs", "ramfs", "devtmpfs"})
 _NETWORK: Final = frozenset({"nfs", "nfs4", "cifs", "smb3", "ceph", "lustre", "gpfs", "beegfs", "glusterfs", "9p"})

@@ -19,7 +19,7 @@ from slurmjcd.client.jsonform import job_object
 from slurmjcd.errors import ProtocolError
 from slurmjcd.exporting import write_lines
 from slurmjcd.record import FIELDS, decode
-from slurmjcd.states import FLAGS_MASK, NUMBERS, is_base_state
+from slurmjcd.slurm.states import FLAGS_MASK, NUMBERS, is_base_state
 
 RECORD: Final = "record"
 _TIMES: Final = ("submit", "eligible", "start", "end")

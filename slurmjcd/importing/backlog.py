@@ -8,10 +8,10 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from slurmjcd import ledger
-from slurmjcd.config import Config
-from slurmjcd.store import Store
-from slurmjcd.wholeinfo import whole_info
+from slurmjcd.config.settings import Config
+from slurmjcd.spool import ledger
+from slurmjcd.store.store import Store
+from slurmjcd.store.wholeinfo import whole_info
 
 _LOOK_S: Final = 0.2
 

@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from slurmjcd import protocol
-from slurmjcd.config import RedisSection
+from slurmjcd.config.settings import RedisSection
 from slurmjcd.errors import Unavailable
 from slurmjcd.importing.target import settle
-from slurmjcd.store import Store
-from slurmjcd.storelink import StoreLink
+from slurmjcd.store.store import Store
+from slurmjcd.store.storelink import StoreLink
 
 _SLICE: Final = b"50"  # keys looked at: Redis answers nobody else meanwhile
 _PASSES: Final = 4  # a client that goes on writing must not keep us for ever

@@ -11,7 +11,7 @@ from itertools import islice
 from typing import Any, Final
 
 from slurmjcd import record
-from slurmjcd.config import RedisSection
+from slurmjcd.config.settings import RedisSection
 from slurmjcd.errors import BadRecord
 from slurmjcd.importing.item import Item, Source
 from slurmjcd.importing.lengths import may_be_long, shortened

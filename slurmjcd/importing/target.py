@@ -16,17 +16,17 @@ from operator import itemgetter
 from typing import Any, Final, TypeVar
 
 from slurmjcd import protocol, record
-from slurmjcd.config import RedisSection
+from slurmjcd.config.settings import RedisSection
 from slurmjcd.errors import BadRecord, ProtocolError, Unavailable
-from slurmjcd.fanout import ask_all
 from slurmjcd.importing.item import Item
-from slurmjcd.infosum import sum_infos
-from slurmjcd.layout import StoreLayout
+from slurmjcd.query.fanout import ask_all
 from slurmjcd.record import peek_job_id
-from slurmjcd.shards import shard_of
-from slurmjcd.store import Shard, Store
-from slurmjcd.storeinfo import StoreInfo
-from slurmjcd.storelink import StoreLink
+from slurmjcd.store.infosum import sum_infos
+from slurmjcd.store.layout import StoreLayout
+from slurmjcd.store.shards import shard_of
+from slurmjcd.store.store import Shard, Store
+from slurmjcd.store.storeinfo import StoreInfo
+from slurmjcd.store.storelink import StoreLink
 
 _PAGE: Final = b"2000"
 _QUERY: Final = b"import-%d" % os.getpid()

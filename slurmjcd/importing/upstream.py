@@ -19,7 +19,7 @@ import redis
 from slurmjcd.importing import values
 from slurmjcd.importing.item import Item, NoRecord, WrongFormat
 from slurmjcd.importing.localtimes import LocalTimes
-from slurmjcd.states import NUMBERS
+from slurmjcd.slurm.states import NUMBERS
 
 _SCAN: Final = 1000
 _TIMEOUT_S: Final = 30

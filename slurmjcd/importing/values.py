@@ -8,7 +8,7 @@ from typing import Final
 
 from slurmjcd.client.times import parse_minutes
 from slurmjcd.importing.item import NoRecord
-from slurmjcd.states import NUMBERS
+from slurmjcd.slurm.states import NUMBERS
 
 _FLAG_MIN: Final = 1 << 8
 _PENDING, _RUNNING, _RESIZING = (NUMBERS[name] for name in ("PENDING", "RUNNING", "RESIZING"))

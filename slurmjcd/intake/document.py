@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from slurmjcd.errors import ProtocolError
 from slurmjcd.record import encode
-from slurmjcd.states import NUMBERS
+from slurmjcd.slurm.states import NUMBERS
 
 _UINT_MAX: Final = 2**32 - 1
 _NO_VAL: Final = 0xFFFFFFFE

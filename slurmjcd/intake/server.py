@@ -21,9 +21,9 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from slurmjcd.backoff import Quiet
-from slurmjcd.checks import read_secret
-from slurmjcd.committer import Committer
+from slurmjcd.config.checks import read_secret
 from slurmjcd.errors import ConfigError, ProtocolError
+from slurmjcd.ingest.committer import Committer
 from slurmjcd.intake import tcppeer
 from slurmjcd.intake.document import Document, read
 from slurmjcd.loopbackhttp import LoopbackHttp

@@ -13,8 +13,8 @@ from slurmjcd import protocol, record
 from slurmjcd.errors import Unavailable
 from slurmjcd.resharding.counts import DAY_S
 from slurmjcd.resharding.sides import Side
-from slurmjcd.shards import shard_of
-from slurmjcd.storelink import StoreLink
+from slurmjcd.store.shards import shard_of
+from slurmjcd.store.storelink import StoreLink
 
 _QUERY: Final = b"reshard-%d" % os.getpid()
 _EVERY_ID: Final = b"0-4294967295"

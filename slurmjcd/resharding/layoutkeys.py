@@ -13,11 +13,11 @@ import time
 from pathlib import Path
 from typing import Any, Final
 
-from slurmjcd.config import has_hash_tag
+from slurmjcd.config.settings import has_hash_tag
 from slurmjcd.errors import SlurmjcdError, Unavailable
 from slurmjcd.resharding.patience import Patience
-from slurmjcd.shards import Layout, layout_key, parse_layout
-from slurmjcd.storelink import StoreLink
+from slurmjcd.store.shards import Layout, layout_key, parse_layout
+from slurmjcd.store.storelink import StoreLink
 
 _LEASE_MS: Final = 60_000
 _RENEWED_S: Final = 5.0

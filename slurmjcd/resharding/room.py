@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from slurmjcd.resharding.layoutkeys import MoveError
-from slurmjcd.storeinfo import StoreInfo
+from slurmjcd.store.storeinfo import StoreInfo
 
 _MIB = 1024 * 1024
 # of what the old shards take; a shard of a few jobs takes more for each of them than one of many

@@ -31,8 +31,8 @@ from slurmjcd.resharding.dropping import clear
 from slurmjcd.resharding.layoutkeys import LayoutKeys, MoveError
 from slurmjcd.resharding.patience import Patience
 from slurmjcd.resharding.sides import Side
-from slurmjcd.shards import Layout
-from slurmjcd.storeinfo import StoreInfo
+from slurmjcd.store.shards import Layout
+from slurmjcd.store.storeinfo import StoreInfo
 
 _FEW_JOBS: Final = 20_000  # differing ones, that are copied while shippers hold
 _PASSES: Final = 5

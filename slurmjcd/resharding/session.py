@@ -7,14 +7,14 @@ import contextlib
 from collections.abc import AsyncIterator, Callable
 from functools import partial
 
-from slurmjcd.config import Config
+from slurmjcd.config.settings import Config
 from slurmjcd.resharding.dropping import clear
 from slurmjcd.resharding.layoutkeys import LayoutKeys, MoveError
 from slurmjcd.resharding.patience import Patience
 from slurmjcd.resharding.run import Move, Summary
 from slurmjcd.resharding.sides import Side, prefix_of
-from slurmjcd.shards import Layout, layout_key
-from slurmjcd.store import Store
+from slurmjcd.store.shards import Layout, layout_key
+from slurmjcd.store.store import Store
 
 
 class Session:

@@ -6,10 +6,10 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator
 
-from slurmjcd.config import Config, RedisSection, has_hash_tag
-from slurmjcd.store import Store
-from slurmjcd.storeinfo import StoreInfo
-from slurmjcd.storelink import StoreLink
+from slurmjcd.config.settings import Config, RedisSection, has_hash_tag
+from slurmjcd.store.store import Store
+from slurmjcd.store.storeinfo import StoreInfo
+from slurmjcd.store.storelink import StoreLink
 
 
 def prefix_of(redis: RedisSection, shards: int) -> str:

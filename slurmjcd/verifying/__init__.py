@@ -2,5 +2,5 @@
 """Whether the store has every job that another account of the same cluster has: runs compared one by one.
 
 The other account is read as an import reads it (slurmjcd/importing): what sacct prints from slurmdbd (live.py asks it),
-or a log in a file. ledger.py sets both sides against each other; what it finds missing, backfill.py imports.
+or a log in a file. pairing.py sets both sides against each other; what it finds missing, `slurmjc verify` imports.
 """

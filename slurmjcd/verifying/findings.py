@@ -14,7 +14,7 @@ from slurmjcd.client.times import rfc3339
 from slurmjcd.importing.item import Item
 from slurmjcd.importing.run import Summary
 from slurmjcd.record import FIELDS
-from slurmjcd.states import state_name
+from slurmjcd.slurm.states import state_name
 from slurmjcd.verifying.accounts import Reading, Window
 from slurmjcd.verifying.pairing import Findings
 

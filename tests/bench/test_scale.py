@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bench import scale
 from bench.cli import benchmarks
-from slurmjcd.shards import shard_prefixes
+from slurmjcd.store.shards import shard_prefixes
 
 JOBS = 4_001
 

@@ -7,7 +7,7 @@ import time
 import tomllib
 from typing import Final
 
-from slurmjcd.config import Config
+from slurmjcd.config.settings import Config
 from tests.docs.blocks import blocks
 from tests.docs.site import running_site
 from tests.harness import ROOT

@@ -12,7 +12,7 @@ from typing import Any
 import redis
 
 from slurmjcd import record
-from slurmjcd.shards import shard_prefixes
+from slurmjcd.store.shards import shard_prefixes
 from tests.faults import oracle
 from tests.faults.world import World
 from tests.harness.cluster import ClusterSite

@@ -11,9 +11,10 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
-from slurmjcd import protocol, spoolfile
-from slurmjcd.batch import Batch, Intake, Ring
-from slurmjcd.spooldb import SpoolDatabase
+from slurmjcd import protocol
+from slurmjcd.spool import spoolfile
+from slurmjcd.spool.batch import Batch, Intake, Ring
+from slurmjcd.spool.spooldb import SpoolDatabase
 from tests.faults import jobs
 
 CORPUS: Final = Path(__file__).parent / "corpus"

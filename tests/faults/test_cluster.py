@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from slurmjcd.shards import layout_key, slot_of
+from slurmjcd.store.shards import layout_key, slot_of
 from tests.faults import sacct
 from tests.faults.cluster_world import OPTIONS, ClusterWorld, MakeClusterWorld
 from tests.harness import wait_until

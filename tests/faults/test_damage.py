@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from slurmjcd.ledger import quarantined_records
+from slurmjcd.spool.ledger import quarantined_records
 from tests.faults import oracle
 from tests.faults.test_ring import counters
 from tests.faults.world import World

@@ -21,7 +21,8 @@ from tests.harness.paths import program
 SETTINGS = {"redis": {"reply_s": 1.0, "connect_s": 1.0}}
 # a daemon that waits for 5 to 20 ms between attempts
 IMPATIENT = """
-from slurmjcd import backoff, cli, shipper
+from slurmjcd import backoff, cli
+from slurmjcd.shipping import shipper
 shipper.Backoff = lambda **_: backoff.Backoff(first_s=0.02, longest_s=0.02)
 cli.main()
 """

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from slurmjcd import protocol, spoolfile
+from slurmjcd import protocol
+from slurmjcd.spool import spoolfile
 from tests.faults import oracle
 from tests.faults.feeder import Feeder
 from tests.faults.shim import Entry, Op, Shim

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from slurmjcd.shards import layout_key, shard_prefixes
+from slurmjcd.store.shards import layout_key, shard_prefixes
 from tests.faults.cluster_world import OPTIONS, ClusterWorld
 from tests.faults.world import REDIS_OPTIONS
 from tests.harness import RedisServer, wait_until

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from slurmjcd import spoolfile
-from slurmjcd.spoolscan import PAGE_BYTES
+from slurmjcd.spool import spoolfile
+from slurmjcd.spool.spoolscan import PAGE_BYTES
 from tests.faults import oracle
 from tests.faults.feeder import Feeder, feed_until
 from tests.faults.shim import Kill, Op, Shim

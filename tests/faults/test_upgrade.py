@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from slurmjcd import spoolfile
+from slurmjcd.spool import spoolfile
 from tests.faults import jobs, make_corpus, oracle
 from tests.faults.feeder import Feeder
 from tests.faults.make_corpus import CORPUS, DROPPED, RECORDS, SOURCE
@@ -23,7 +23,8 @@ from tests.harness.paths import program
 
 # a daemon of the version to come: its spools have another format, and it reads those of this one
 NEXT = f"""
-from slurmjcd import cli, spoolfile
+from slurmjcd import cli
+from slurmjcd.spool import spoolfile
 spoolfile.FORMAT_VERSION = {spoolfile.FORMAT_VERSION + 1}
 spoolfile.SCHEMA += "CREATE TABLE novelty (value);"
 cli.main()

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from slurmjcd import record
-from slurmjcd.states import NUMBERS, state_name
+from slurmjcd.slurm.states import NUMBERS, state_name
 from tests.accounting.__main__ import Today
 from tests.harness import SlurmCluster
 from tests.harness.paths import program

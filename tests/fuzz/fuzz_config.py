@@ -17,11 +17,12 @@ from typing import Any, Final
 
 from pydantic import BaseModel
 
-from slurmjcd import configfile, connections
-from slurmjcd.config import Config
-from slurmjcd.connections import Login
+from slurmjcd.config import configfile
+from slurmjcd.config.settings import Config
 from slurmjcd.errors import ConfigError
-from slurmjcd.store import Store
+from slurmjcd.store import connections
+from slurmjcd.store.connections import Login
+from slurmjcd.store.store import Store
 
 LOOP: Final = asyncio.new_event_loop()
 _LINE_MAX: Final = 2000

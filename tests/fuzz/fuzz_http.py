@@ -13,12 +13,12 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from slurmjcd.config import Config
+from slurmjcd.config.settings import Config
 from slurmjcd.daemon import Daemon
-from slurmjcd.health import HealthServer
-from slurmjcd.jobpages import JobPages
-from slurmjcd.metrics import Metrics
-from slurmjcd.statuspage import StatusPage
+from slurmjcd.health.jobpages import JobPages
+from slurmjcd.health.metrics import Metrics
+from slurmjcd.health.server import HealthServer
+from slurmjcd.health.statuspage import StatusPage
 from tests.fuzz.inprocess import Complaints, Wire, pieces
 
 LOOP: Final = asyncio.new_event_loop()

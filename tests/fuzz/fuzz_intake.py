@@ -13,13 +13,14 @@ from unittest import mock
 
 import hiredis
 
-from slurmjcd import ingest, protocol
-from slurmjcd.access import Peer
-from slurmjcd.batch import Intake, Ring
-from slurmjcd.committer import Committer
-from slurmjcd.metrics import Metrics
+from slurmjcd import protocol
+from slurmjcd.access.policy import Peer
+from slurmjcd.health.metrics import Metrics
+from slurmjcd.ingest import server as ingest
+from slurmjcd.ingest.committer import Committer
 from slurmjcd.protocol import Limits
-from slurmjcd.spooldb import SpoolState
+from slurmjcd.spool.batch import Intake, Ring
+from slurmjcd.spool.spooldb import SpoolState
 from tests.fuzz.inprocess import Complaints, Wire, pieces, replies
 
 METRICS: Final = Metrics()

@@ -14,13 +14,14 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Final
 from unittest import mock
 
-from slurmjcd import asking, protocol
-from slurmjcd.access import AccessPolicy, Peer
-from slurmjcd.config import QuerySection
+from slurmjcd import protocol
+from slurmjcd.access.policy import AccessPolicy, Peer
+from slurmjcd.config.settings import QuerySection
 from slurmjcd.errors import Refused
-from slurmjcd.metrics import Metrics
-from slurmjcd.query import query_server
-from slurmjcd.storeinfo import StoreInfo
+from slurmjcd.health.metrics import Metrics
+from slurmjcd.query import asking
+from slurmjcd.query.server import query_server
+from slurmjcd.store.storeinfo import StoreInfo
 from tests.fuzz.crowd import crowd
 from tests.fuzz.inprocess import Complaints, Wire, pieces, replies
 

@@ -14,8 +14,8 @@ from typing import Final
 import hiredis
 
 from slurmjcd import protocol
-from slurmjcd.asking import LIMITS
 from slurmjcd.protocol import Limits, Request, RequestParser
+from slurmjcd.query.asking import LIMITS
 from tests.fuzz.inprocess import pieces
 
 SMALL: Final = Limits(request_bytes=300, bulk_bytes=120, arguments=12)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from slurmjcd import criteria
-from slurmjcd.access import View, lower
+from slurmjcd.access.policy import View, lower
 from slurmjcd.errors import Refused
 from tests.fuzz.crowd import crowd
 

@@ -16,11 +16,12 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
-from slurmjcd import ledger, protocol
-from slurmjcd.batch import Intake
+from slurmjcd import protocol
 from slurmjcd.errors import SpoolError
-from slurmjcd.spool import Spool
-from slurmjcd.spoolscan import PAGE_BYTES
+from slurmjcd.spool import ledger
+from slurmjcd.spool.batch import Intake
+from slurmjcd.spool.spool import Spool
+from slurmjcd.spool.spoolscan import PAGE_BYTES
 from tests.fuzz.inprocess import Complaints
 from tests.fuzz.spool_files import FRAME, LOOP, NAME, WAL_HEADER, Template, open_spool, pages_of, record, templates
 

@@ -17,9 +17,9 @@ from typing import Any, Final
 from unittest import mock
 
 from slurmjcd import protocol
-from slurmjcd.batch import Intake, Ring
-from slurmjcd.spool import Spool
-from slurmjcd.spoolscan import PAGE_BYTES
+from slurmjcd.spool.batch import Intake, Ring
+from slurmjcd.spool.spool import Spool
+from slurmjcd.spool.spoolscan import PAGE_BYTES
 
 LOOP: Final = asyncio.new_event_loop()
 NAME: Final = "spool.db"
@@ -44,7 +44,7 @@ class Here(Executor):
 
 def open_spool(path: Path) -> Spool:
     """As the daemon does at start, without a thread of its own."""
-    with mock.patch("slurmjcd.spool.ThreadPoolExecutor", return_value=Here()):
+    with mock.patch("slurmjcd.spool.spool.ThreadPoolExecutor", return_value=Here()):
         return LOOP.run_until_complete(Spool.open(path, **SIZES))  # type: ignore[arg-type]
 
 
@@ -145,7 +145,7 @@ def _owners(path: Path) -> Iterator[tuple[bytes, frozenset[int]]]:
 
 
 def _cell(data: bytes, page: int, at: int) -> Iterator[tuple[bytes, frozenset[int]]]:
-    from slurmjcd import spoolscan  # noqa: PLC0415 (its own reader of cells, to know where a batch lies)
+    from slurmjcd.spool import spoolscan  # noqa: PLC0415 (its own reader of cells, to know where a batch lies)
 
     size, head = spoolscan._varint(data, at)
     _, head = spoolscan._varint(data, head)

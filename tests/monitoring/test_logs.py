@@ -9,7 +9,7 @@ from typing import Final
 
 import pytest
 
-from slurmjcd import advice
+from slurmjcd.health import advice
 from tests.harness import ROOT, Daemon, RedisServer, wait_until
 from tests.monitoring.loglines import Line, daemon_lines, module_lines, plugin_lines
 

@@ -14,8 +14,8 @@ from typing import Final
 from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.metrics_core import Metric
 
-from slurmjcd.config import HealthSection
-from slurmjcd.metrics import Metrics
+from slurmjcd.config.settings import HealthSection
+from slurmjcd.health.metrics import Metrics
 from slurmjcd.protocol import join_frames, split_frames
 from tests.harness import MODULE, ROOT, Daemon, RedisServer, wait_until
 from tests.harness.ports import free_ports

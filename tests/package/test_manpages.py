@@ -16,7 +16,7 @@ import pytest
 
 from slurmjcd import cli as daemon_cli
 from slurmjcd.client import main as client_cli
-from slurmjcd.config import Config
+from slurmjcd.config.settings import Config
 from tests.harness import ROOT
 
 PROGRAMS = {"slurmjc": (client_cli.cli, 1), "slurmjcd": (daemon_cli.main, 8)}

@@ -9,7 +9,8 @@ from __future__ import annotations
 import time as real_time
 from typing import Final
 
-from slurmjcd import cli, history, observer
+from slurmjcd import cli
+from slurmjcd.health import history, observer
 
 FILL_S: Final = 34.0  # what happens in a test's half minute, and its start
 _RATE: Final = 3600 / FILL_S

@@ -15,11 +15,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from slurmjcd import criteria, protocol, record
-from slurmjcd.access import AccessPolicy, Peer
-from slurmjcd.config import QuerySection
-from slurmjcd.metrics import Metrics
-from slurmjcd.query import query_server
-from slurmjcd.store import Store
+from slurmjcd.access.policy import AccessPolicy, Peer
+from slurmjcd.config.settings import QuerySection
+from slurmjcd.health.metrics import Metrics
+from slurmjcd.query.server import query_server
+from slurmjcd.store.store import Store
 from tests.harness import RedisServer
 from tests.slurmjcd import sharded
 from tests.slurmjcd.jobs import NOON, job
@@ -149,7 +149,7 @@ async def session(redis: RedisServer, path: Path, uid: int, data: bytes, shards:
 def run(redis: RedisServer, uid: int, data: bytes, shards: int) -> list[Any]:
     path = redis.directory / "policy.sock"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("slurmjcd.asking.peer_of", lambda transport: Peer(uid, 1, uid))
+        patch.setattr("slurmjcd.query.asking.peer_of", lambda transport: Peer(uid, 1, uid))
         try:
             return asyncio.run(session(redis, path, uid, data, shards))
         finally:

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from slurmjcd.config import Config, RedisSection
+from slurmjcd.config.settings import Config, RedisSection
 from slurmjcd.errors import Unavailable
-from slurmjcd.store import Store
+from slurmjcd.store.store import Store
 from tests.harness import Daemon, RedisServer, wait_until
 from tests.harness.ports import free_ports
 from tests.slurmjcd.jobs import job

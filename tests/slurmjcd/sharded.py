@@ -10,10 +10,10 @@ from typing import Any
 
 import redis
 
-from slurmjcd.config import Config, QuerySection, RedisSection
+from slurmjcd.config.settings import Config, QuerySection, RedisSection
 from slurmjcd.record import decode
-from slurmjcd.shards import layout_key, shard_of, shard_prefixes
-from slurmjcd.store import Store
+from slurmjcd.store.shards import layout_key, shard_of, shard_prefixes
+from slurmjcd.store.store import Store
 from tests.harness import RedisServer
 
 

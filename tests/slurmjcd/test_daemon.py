@@ -220,7 +220,9 @@ def test_a_bug_ends_it_in_order_with_status_1(rundir: Path, make_redis: MakeRedi
     """A task that ended is no reason to go on without it, nor to look as if all were well."""
     daemon = Daemon(rundir / "jc", redis_address=make_redis().address)
     program_at = daemon.process.argv.index(str(program("slurmjcd")))
-    broken = "from slurmjcd import cli, shipper; shipper.Shipper._session = None; cli.main()"
+    broken = (
+        "from slurmjcd import cli; from slurmjcd.shipping import shipper; shipper.Shipper._session = None; cli.main()"
+    )
     daemon.process.argv[program_at : program_at + 1] = [sys.executable, "-c", broken]
     daemon.process.start()
     assert daemon.process.wait() == 1

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from redis import exceptions
 
-from slurmjcd.shards import shard_prefixes
+from slurmjcd.store.shards import shard_prefixes
 from tests.harness import MODULE, ROOT, RedisServer
 
 FILES = ROOT / "systemd" / "redis"

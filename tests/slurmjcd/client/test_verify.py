@@ -188,7 +188,7 @@ def test_many_holes_are_cut_and_counted(site: Site, tmp_path: Path) -> None:
 
 _AS_NOBODY = """
 import os, sys
-import slurmjcd.client.times, slurmjcd.client.verify, slurmjcd.configfile, slurmjcd.verifying.accounts
+import slurmjcd.client.times, slurmjcd.client.verify, slurmjcd.config.configfile, slurmjcd.verifying.accounts
 import slurmjcd.importing.backlog, slurmjcd.importing.sources, slurmjcd.verifying.live
 from slurmjcd.client.main import main
 os.setgroups([]); os.setgid(65534); os.setuid(65534)  # what is imported stays so, wherever it lies

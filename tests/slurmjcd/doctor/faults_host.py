@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from tests.slurmjcd.doctor.clinic import Clinic
-from tests.slurmjcd.test_slurmplugin import built_for
+from tests.slurmjcd.slurm.test_slurmplugin import built_for
 
 # plants a fault and says words of its fix, and which other findings follow from it
 Fault = Callable[[Clinic], AbstractContextManager[tuple[str, ...]]]

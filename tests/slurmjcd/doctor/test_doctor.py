@@ -16,12 +16,12 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from slurmjcd import configfile
 from slurmjcd.client.doctor import doctor as command
-from slurmjcd.config import Config, RedisSection
+from slurmjcd.config import configfile
+from slurmjcd.config.settings import Config, RedisSection
 from slurmjcd.doctor import machine, slurm, spool
 from slurmjcd.doctor.redis import settings, transport
-from slurmjcd.storeinfo import StoreInfo
+from slurmjcd.store.storeinfo import StoreInfo
 from tests.harness import MODULE, PLUGIN, ROOT, Daemon, RedisServer, wait_until
 from tests.harness.paths import program
 

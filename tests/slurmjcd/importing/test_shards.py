@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from slurmjcd import record
-from slurmjcd.config import RedisSection
+from slurmjcd.config.settings import RedisSection
 from slurmjcd.errors import BadRecord, Unavailable
 from slurmjcd.importing.target import Target
-from slurmjcd.shards import layout_key, shard_prefixes
-from slurmjcd.store import Store
+from slurmjcd.store.shards import layout_key, shard_prefixes
+from slurmjcd.store.store import Store
 from tests.harness import RedisServer
 from tests.harness.paths import program
 from tests.slurmjcd import sharded

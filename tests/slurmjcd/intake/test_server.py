@@ -16,13 +16,13 @@ from typing import Any
 import pytest
 
 from slurmjcd import protocol
-from slurmjcd.committer import Committer
 from slurmjcd.errors import ConfigError
+from slurmjcd.health.metrics import Metrics
+from slurmjcd.ingest.committer import Committer
 from slurmjcd.intake.server import SOURCE, IntakeServer, read_token
 from slurmjcd.loopbackhttp import tcp_socket
-from slurmjcd.metrics import Metrics
 from slurmjcd.record import decode
-from slurmjcd.spool import Spool
+from slurmjcd.spool.spool import Spool
 from tests.slurmjcd.intake.test_document import posted
 
 NOBODY = 65534

@@ -16,7 +16,7 @@ from click.testing import CliRunner, Result
 from slurmjcd import record
 from slurmjcd.client.main import cli
 from slurmjcd.resharding import run
-from slurmjcd.shards import layout_key, shard_of, shard_prefixes
+from slurmjcd.store.shards import layout_key, shard_of, shard_prefixes
 from tests.slurmjcd.jobs import NOON, job
 
 DAY_S = 86_400
