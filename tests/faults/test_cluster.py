@@ -9,6 +9,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -155,7 +156,9 @@ def test_a_master_that_lost_its_replica_before_it_died(site: ClusterSite, world:
 
 def test_a_failover_that_somebody_asked_for(site: ClusterSite, world: ClusterWorld) -> None:
     for _ in range(2):
-        (replica,) = site.replicas_of(site.owner_of(world.prefixes[0]))
+        owner = site.owner_of(world.prefixes[0])
+        # he who was the master until now needs a moment to be a replica
+        (replica,) = wait_until(partial(site.replicas_of, owner), what="a replica of the new master")
         site.fail_over(replica)
     go_on_with(world)
 

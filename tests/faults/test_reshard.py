@@ -138,11 +138,11 @@ def test_one_server_becomes_a_cluster(rundir: Path, stopper: ExitStack) -> None:
     site.learn_ids()
     first, *others = (f"127.0.0.1:{port}" for port in site.ports)
     site.cli("fix", first, answer="yes\n")
-    for number, other in enumerate(others, 1):
-        wait_until(lambda: "Nodes don't agree" not in site.cli("check", first), what="the nodes to agree")
+    for known, other in enumerate(others, 2):
+        wait_until(lambda: site.all_agree(0), what="the nodes to agree")
         site.cli("add-node", other, first)
-        wait_until(lambda n=number: f"cluster_known_nodes:{n + 1}" in site.ask(n, "CLUSTER", "INFO"), what="a new node")
-    wait_until(lambda: "Nodes don't agree" not in site.cli("check", first), what="the nodes to agree")
+        wait_until(lambda n=known: site.know_each_other(range(n)), what="all to know the new node")
+    wait_until(lambda: site.all_agree(0), what="the nodes to agree")
     site.cli("rebalance", first, "--cluster-use-empty-masters")
     site.wait_ok()
     assert {site.owner_of(prefix) for prefix in world.prefixes} == {0, 1, 2}

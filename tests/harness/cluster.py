@@ -10,7 +10,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -177,6 +177,20 @@ class ClusterSite:
 
     def owner_of(self, key: str) -> int:
         return self.owner(slot_of(key))
+
+    def know_each_other(self, numbers: Collection[int]) -> bool:
+        """Has each of these nodes been told of so many?"""
+        said = f"cluster_known_nodes:{len(numbers)}\r\n"
+        return all(said in str(self.ask_raw(number, "CLUSTER", "INFO")) for number in numbers)
+
+    def all_agree(self, number: int) -> bool:
+        """Does `redis-cli --cluster check` find that the nodes it is told of agree? It ends with 1 while they don't."""
+        try:
+            return "Nodes don't agree" not in self.cli("check", f"127.0.0.1:{self.ports[number]}")
+        except RuntimeError as exc:
+            if "Nodes don't agree" not in str(exc):
+                raise
+            return False
 
     def is_master(self, number: int) -> bool:
         return self._view(number).master
