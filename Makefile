@@ -25,6 +25,7 @@ help:
 	@echo 'make test-accounting  slurmjc verify and export beside a real slurmdbd, and a federation'
 	@echo 'make test-workflows  slurmjc wait and the recipes for workflow engines, with real jobs'
 	@echo 'make test-matrix  both suites on two releases of Slurm and three servers'
+	@echo 'make test-scale   faults of clusters, sentinels, replicas and two controllers, on Redis and on Valkey'
 	@echo 'make test-servers  the tests of the module on other servers (SERVERS=names or paths)'
 	@echo 'make test-import  import what jobcomp/filetxt and jobcomp/mysql wrote'
 	@echo 'make test-faults  every fault; SEED=random MINUTES=10 for a random schedule'
@@ -139,10 +140,11 @@ SECONDS ?= 60
 fuzz: setup plugin $(STAMPS)/packages-check
 	@$(PY) tests/fuzz/run.py --seconds $(SECONDS) $(addprefix --target ,$(TARGET))
 
-# all fault tests; SEED=random MINUTES=10 makes a long random schedule of it
+# all fault tests, or FAULTS=file,file; SEED=random MINUTES=10 makes a long random schedule of it
+FAULTS ?= tests/faults
 test-faults: setup plugin
 	SLURMJCD_FAULTS=all $(if $(SEED),SEED=$(SEED)) $(if $(MINUTES),MINUTES=$(MINUTES)) \
-		$(PYTEST) -s tests/faults $(if $(MINUTES),-k test_random_schedule)
+		$(PYTEST) -s $(subst $(comma), ,$(FAULTS)) $(if $(MINUTES),-k test_random_schedule)
 
 # installs what `make package` made in fresh trees, follows docs/install.md there, upgrades and removes it
 test-package: package
@@ -179,6 +181,12 @@ test-matrix: setup plugin
 	@scripts/install-packages scripts/packages-matrix.txt
 	@tests/parity/install-packages
 	@scripts/test-matrix $(CELLS)
+
+# clusters of six servers, sentinels, replicas, two controllers: on Redis 7.0 and on Valkey 8.1
+.PHONY: test-scale
+test-scale: setup plugin
+	@scripts/install-packages scripts/packages-matrix.txt
+	@SUITES=scale scripts/test-matrix 22.05/redis-7.0 22.05/valkey-8.1
 
 .PHONY: test-page
 test-page: setup plugin $(STAMPS)/packages-page $(STAMPS)/venv-page
