@@ -1,156 +1,17 @@
 /* SPDX-License-Identifier: MIT */
 #include "upstream.h"
 
+#include <ctype.h>
 #include <stdio.h>
 #include <time.h>
 
 #include "reply.h"
 #include "store.h"
 
-/* extra's keys for what the record has no field of */
-static const char REQ_GRES[] = "req_gres", STATE_FLAGS[] = "state_flags";
+/* extra's key for a flag beside the state */
+static const char STATE_FLAGS[] = "state_flags";
 
-/* Slurm's bits beside the base state that are an outcome of their own, and the
- * state of a job that is being resized, of which upstream has the bit alone. */
-#define REQUEUED (UINT32_C(1) << 10)
-#define REVOKED (UINT32_C(1) << 19)
-#define RESIZING (UINT32_C(1) << 13)
 #define RUNNING 1
-
-/* ---- replies ---- */
-
-static void reply_string(RedisModuleCtx *ctx, struct jc_slice s)
-{
-    if (s.p)
-        RedisModule_ReplyWithStringBuffer(ctx, s.p, s.n);
-    else
-        RedisModule_ReplyWithNull(ctx);
-}
-
-static void reply_number(RedisModuleCtx *ctx, uint64_t v)
-{
-    char text[24];
-    int n = snprintf(text, sizeof(text), "%llu", (unsigned long long)v);
-
-    RedisModule_ReplyWithStringBuffer(ctx, text, (size_t)n);
-}
-
-static void reply_time(RedisModuleCtx *ctx, uint64_t t, bool iso)
-{
-    char text[40];
-    time_t when = (time_t)t;
-    struct tm tm;
-
-    if (!iso) {
-        reply_number(ctx, t);
-        return;
-    }
-    gmtime_r(&when, &tm);
-    RedisModule_ReplyWithStringBuffer(
-        ctx, text, strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%SZ", &tm));
-}
-
-/* code:signal, absent when both are 0. */
-static void reply_status(RedisModuleCtx *ctx, struct jc_number status)
-{
-    char text[24];
-    unsigned code = (unsigned)(status.value >> 8) & 0xff;
-    unsigned sig = (unsigned)status.value & 0x7f;
-    int n = snprintf(text, sizeof(text), "%u:%u", code, sig);
-
-    if (code || sig)
-        RedisModule_ReplyWithStringBuffer(ctx, text, (size_t)n);
-    else
-        RedisModule_ReplyWithNull(ctx);
-}
-
-/* Of flags the one whose name sacct shows, before the base state. */
-static void reply_state(RedisModuleCtx *ctx, const struct jc_record *rec)
-{
-    static const uint32_t shown[] = {RESIZING, REQUEUED, REVOKED};
-    uint64_t state = rec->number[JC_FIELD_STATE].value;
-
-    for (size_t i = 0; i < sizeof(shown) / sizeof(*shown); i++) {
-        if (rec->state_flags & shown[i]) {
-            state = shown[i];
-            break;
-        }
-    }
-    reply_number(ctx, state);
-}
-
-static void reply_limit(RedisModuleCtx *ctx, const struct jc_record *rec)
-{
-    switch (rec->limit_kind) {
-    case JC_LIMIT_MINUTES:
-        reply_number(ctx, rec->time_limit);
-        break;
-    case JC_LIMIT_UNLIMITED:
-        RedisModule_ReplyWithStringBuffer(ctx, "I", 1);
-        break;
-    case JC_LIMIT_PARTITION:
-        RedisModule_ReplyWithStringBuffer(ctx, "P", 1);
-        break;
-    default:
-        RedisModule_ReplyWithStringBuffer(ctx, "", 0);
-    }
-}
-
-static bool find_gres(void *ctx, struct jc_slice key, struct mp_reader value)
-{
-    struct jc_slice *out = ctx;
-    struct mp_value v;
-
-    if (key.n != sizeof(REQ_GRES) - 1 || memcmp(key.p, REQ_GRES, key.n))
-        return true;
-    if (mp_read(&value, &v) && v.type == MP_STR)
-        *out = (struct jc_slice){(const char *)v.p, v.n};
-    return false;
-}
-
-/* An upstream client ends with abort() or a segmentation fault when a number, a
- * time or the limit is nil: an unknown one is 0, the limit empty. */
-void jc_upstream_reply(RedisModuleCtx *ctx, const struct jc_record *rec,
-                       bool iso_times)
-{
-    const struct jc_number *n = rec->number;
-    const struct jc_slice *s = rec->string;
-    struct jc_slice name = s[JC_FIELD_NAME], gres = {NULL, 0};
-    uint64_t start = n[JC_FIELD_START].value, end = n[JC_FIELD_END].value;
-
-    if (!name.n)
-        name = (struct jc_slice){"allocation", 10};
-    jc_extra_each(rec->extra, find_gres, &gres);
-    RedisModule_ReplyWithArray(ctx, JC_UPSTREAM_FIELDS);
-    reply_number(ctx, 0);
-    reply_number(ctx, iso_times);
-    reply_number(ctx, n[JC_FIELD_JOB_ID].value);
-    reply_string(ctx, s[JC_FIELD_PARTITION]);
-    reply_time(ctx, start, iso_times);
-    reply_time(ctx, end, iso_times);
-    reply_number(ctx, start && end > start ? end - start : 0);
-    reply_number(ctx, n[JC_FIELD_UID].value);
-    reply_string(ctx, s[JC_FIELD_USER]);
-    reply_number(ctx, n[JC_FIELD_GID].value);
-    reply_string(ctx, s[JC_FIELD_GROUP]);
-    reply_number(ctx, n[JC_FIELD_NODE_COUNT].value);
-    reply_number(ctx, n[JC_FIELD_CPU_COUNT].value);
-    reply_string(ctx, s[JC_FIELD_NODES]);
-    reply_string(ctx, name);
-    reply_state(ctx, rec);
-    reply_limit(ctx, rec);
-    reply_string(ctx, s[JC_FIELD_WORK_DIR]);
-    reply_string(ctx, s[JC_FIELD_RESERVATION]);
-    reply_string(ctx, gres);
-    reply_string(ctx, s[JC_FIELD_ACCOUNT]);
-    reply_string(ctx, s[JC_FIELD_QOS]);
-    reply_string(ctx, s[JC_FIELD_WCKEY]);
-    reply_string(ctx, s[JC_FIELD_CLUSTER]);
-    reply_time(ctx, n[JC_FIELD_SUBMIT].value, iso_times);
-    reply_time(ctx, n[JC_FIELD_ELIGIBLE].value, iso_times);
-    reply_status(ctx, n[JC_FIELD_DERIVED_EXIT_CODE]);
-    reply_status(ctx, n[JC_FIELD_EXIT_CODE]);
-}
 
 /* ---- values in hashes ---- */
 
@@ -163,28 +24,49 @@ static struct jc_slice field(RedisModuleKey *key, const char *name)
     return v ? jc_arg(v) : (struct jc_slice){NULL, 0};
 }
 
-/* Epoch seconds, or YYYY-MM-DDTHH:MM:SSZ when iso. */
+/* Epoch seconds, or YYYY-MM-DDTHH:MM:SSZ when iso: to the letter, as strptime
+ * also takes blanks, the 31st of February and what stands behind a NUL. */
 static bool parse_time(struct jc_slice s, bool iso, uint64_t *out)
 {
-    char text[32];
+    char text[sizeof("YYYY-MM-DDTHH:MM:SSZ")], again[sizeof(text) + 16];
     struct tm tm = {0};
-    char *end;
     time_t t;
 
     if (!iso)
         return jc_parse_number(s, jc_fields[JC_FIELD_END].max, out);
-    if (!s.n || s.n >= sizeof(text))
+    if (s.n != sizeof(text) - 1)
         return false;
     memcpy(text, s.p, s.n);
     text[s.n] = 0;
-    end = strptime(text, "%Y-%m-%dT%H:%M:%SZ", &tm);
-    if (!end || *end)
+    if (!strptime(text, JC_ISO_TIME, &tm))
         return false;
     t = timegm(&tm);
-    if (t < 0 || (uint64_t)t > jc_fields[JC_FIELD_END].max)
+    if (t < 0 || (uint64_t)t > jc_fields[JC_FIELD_END].max ||
+        !gmtime_r(&t, &tm) ||
+        strftime(again, sizeof(again), JC_ISO_TIME, &tm) != s.n ||
+        memcmp(again, s.p, s.n))
         return false;
     *out = (uint64_t)t;
     return true;
+}
+
+static bool is_letter(struct jc_slice s, char letter)
+{
+    return s.n == 1 && s.p[0] == letter;
+}
+
+/* What _abi and _tmf say of the other fields; absent is 0. NULL, or what is
+ * wrong. */
+static const char *read_form(RedisModuleKey *key, bool *iso)
+{
+    struct jc_slice abi = field(key, "_abi"), tmf = field(key, "_tmf");
+
+    if (abi.p && !is_letter(abi, '0'))
+        return "_abi is not 0";
+    *iso = is_letter(tmf, '1');
+    if (tmf.p && !*iso && !is_letter(tmf, '0'))
+        return "_tmf is neither 0 nor 1";
+    return NULL;
 }
 
 /* ---- a query's keys ---- */
@@ -198,32 +80,65 @@ static const struct query_set query_sets[] = {
     {"prt", "partition"}, {"stt", "state"}, {"uid", "uid"},
 };
 
+struct set_reading {
+    struct jc_criteria *c;
+    struct jc_slice criterion;
+    bool ok;
+};
+
+static void add_member(RedisModuleKey *key, RedisModuleString *member,
+                       RedisModuleString *none, void *data)
+{
+    struct set_reading *r = data;
+
+    (void)key;
+    (void)none;
+    r->ok = r->ok && jc_criteria_add(r->c, r->criterion, jc_arg(member));
+}
+
+/* More than sacct's command line has room for. MATCH reads a set in one piece,
+ * as often as it is sent. */
+#define MEMBERS_MAX 262144
+
+static bool read_set(RedisModuleKey *key, struct set_reading *r)
+{
+    int type = RedisModule_KeyType(key);
+    RedisModuleScanCursor *cursor;
+
+    if (type == REDISMODULE_KEYTYPE_EMPTY)
+        return true;
+    if (type != REDISMODULE_KEYTYPE_SET) {
+        snprintf(r->c->why, sizeof(r->c->why), "its key holds something else");
+        return false;
+    }
+    if (RedisModule_ValueLength(key) > MEMBERS_MAX) {
+        snprintf(r->c->why, sizeof(r->c->why), "it has more than %d members",
+                 MEMBERS_MAX);
+        return false;
+    }
+    cursor = RedisModule_ScanCursorCreate();
+    while (r->ok && RedisModule_ScanKey(key, cursor, add_member, r))
+        ;
+    RedisModule_ScanCursorDestroy(cursor);
+    return r->ok;
+}
+
 static bool add_set(RedisModuleCtx *ctx, RedisModuleString *hash,
                     const struct query_set *set, struct jc_criteria *c)
 {
-    RedisModuleString *name = RedisModule_CreateStringPrintf(
-        ctx, "%s:%s", RedisModule_StringPtrLen(hash, NULL), set->key);
-    RedisModuleCallReply *reply = RedisModule_Call(ctx, "SMEMBERS", "s", name);
-    struct jc_slice criterion = {set->criterion,
-                                 (uint32_t)strlen(set->criterion)};
-    size_t n = reply ? RedisModule_CallReplyLength(reply) : 0;
-    bool ok = reply && RedisModule_CallReplyType(reply) !=
-                           REDISMODULE_REPLY_ERROR;
+    struct set_reading r = {
+        c, {set->criterion, (uint32_t)strlen(set->criterion)}, true};
+    RedisModuleString *name =
+        jc_key_name(ctx, jc_arg(hash), NULL,
+                    (struct jc_slice){set->key, (uint32_t)strlen(set->key)});
+    RedisModuleKey *key = RedisModule_OpenKey(ctx, name, REDISMODULE_READ);
+    bool ok = read_set(key, &r);
 
-    for (size_t i = 0; i < n && ok; i++) {
-        RedisModuleCallReply *e = RedisModule_CallReplyArrayElement(reply, i);
-        size_t len = 0;
-        const char *p = e ? RedisModule_CallReplyStringPtr(e, &len) : NULL;
-
-        ok = p && jc_criteria_add(c, criterion,
-                                  (struct jc_slice){p, (uint32_t)len});
-    }
-    if (reply)
-        RedisModule_FreeCallReply(reply);
+    RedisModule_CloseKey(key);
     RedisModule_FreeString(ctx, name);
     if (!ok)
-        jc_reply_error(ctx, "ERR the query's set '%s' can't be read%s%s",
-                       set->key, c->why[0] ? ": " : "", c->why);
+        jc_reply_error(ctx, "ERR the query's set '%s' can't be read: %s",
+                       set->key, c->why);
     return ok;
 }
 
@@ -260,15 +175,18 @@ static bool read_query(RedisModuleCtx *ctx, RedisModuleString *name,
                        RedisModuleKey *key, struct jc_criteria *c,
                        bool *iso_times)
 {
-    struct jc_slice tmf;
+    const char *why;
 
     if (RedisModule_KeyType(key) != REDISMODULE_KEYTYPE_HASH) {
         jc_reply_error(ctx, "WRONGTYPE the query's key holds something else "
                        "than a hash");
         return false;
     }
-    tmf = field(key, "_tmf");
-    *iso_times = tmf.n == 1 && tmf.p[0] == '1';
+    why = read_form(key, iso_times);
+    if (why) {
+        jc_reply_error(ctx, "ERR the query's %s", why);
+        return false;
+    }
     if (!add_window(ctx, key, c, *iso_times))
         return false;
     for (size_t i = 0; i < sizeof(query_sets) / sizeof(*query_sets); i++)
@@ -278,6 +196,20 @@ static bool read_query(RedisModuleCtx *ctx, RedisModuleString *name,
         return true;
     jc_reply_error(ctx, "ERR %s", c->why);
     return false;
+}
+
+/* As uuid_unparse writes one. */
+static bool is_uuid(struct jc_slice id)
+{
+    static const char FORM[] = "xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx";
+
+    if (id.n != sizeof(FORM) - 1)
+        return false;
+    for (uint32_t i = 0; i < id.n; i++)
+        if (FORM[i] == 'x' ? !isxdigit((unsigned char)id.p[i])
+                           : id.p[i] != FORM[i])
+            return false;
+    return true;
 }
 
 bool jc_upstream_criteria(RedisModuleCtx *ctx, struct jc_slice prefix,
@@ -292,6 +224,10 @@ bool jc_upstream_criteria(RedisModuleCtx *ctx, struct jc_slice prefix,
     if (key) {
         ok = read_query(ctx, name, key, c, iso_times);
         RedisModule_CloseKey(key);
+    } else if (is_uuid(id)) { /* upstream's client, nobody else's */
+        ok = false;
+        jc_reply_error(ctx, "NOQUERY the keys of the query '%.*s' are gone",
+                       (int)id.n, id.p);
     }
     RedisModule_FreeString(ctx, name);
     return ok;
@@ -357,9 +293,9 @@ static bool take_limit(struct jc_record *rec, struct jc_slice v)
 
     if (!v.p) {
         rec->limit_kind = JC_LIMIT_NIL;
-    } else if (v.n == 1 && v.p[0] == 'I') {
+    } else if (is_letter(v, 'I')) {
         rec->limit_kind = JC_LIMIT_UNLIMITED;
-    } else if (v.n == 1 && v.p[0] == 'P') {
+    } else if (is_letter(v, 'P')) {
         rec->limit_kind = JC_LIMIT_PARTITION;
     } else {
         if (!jc_parse_number(v, jc_fields[JC_FIELD_TIME_LIMIT].max, &minutes))
@@ -374,9 +310,9 @@ static bool take_state(struct jc_record *rec, struct jc_slice v)
 {
     struct jc_number *n = &rec->number[JC_FIELD_STATE];
 
-    n->known = jc_parse_number(v, RESIZING, &n->value);
-    if (n->value == RESIZING) {
-        rec->state_flags = RESIZING;
+    n->known = jc_parse_number(v, JC_RESIZING, &n->value);
+    if (n->value == JC_RESIZING) {
+        rec->state_flags = JC_RESIZING;
         n->value = RUNNING;
     }
     return n->known && n->value <= jc_fields[JC_FIELD_STATE].max;
@@ -389,12 +325,12 @@ static void take_extra(struct jc_record *rec, struct jc_slice gres,
 
     if (!gres.p && !rec->state_flags)
         return;
-    jc_buffer_reserve(extra, gres.n + sizeof(REQ_GRES) + sizeof(STATE_FLAGS) +
+    jc_buffer_reserve(extra, gres.n + sizeof(JC_REQ_GRES) + sizeof(STATE_FLAGS) +
                                  32);
     mp_writer_init(&w, extra->p, extra->room);
     mp_write_map(&w, !!gres.p + !!rec->state_flags);
     if (gres.p) {
-        mp_write_str(&w, REQ_GRES, sizeof(REQ_GRES) - 1);
+        mp_write_str(&w, JC_REQ_GRES, sizeof(JC_REQ_GRES) - 1);
         mp_write_str(&w, gres.p, gres.n);
     }
     if (rec->state_flags) {
@@ -409,11 +345,12 @@ static void take_extra(struct jc_record *rec, struct jc_slice gres,
 const char *jc_upstream_record(RedisModuleKey *key, struct jc_slice cluster,
                                struct jc_record *rec, struct jc_buffer *extra)
 {
-    struct jc_slice tmf = field(key, "_tmf");
-    bool iso = tmf.n == 1 && tmf.p[0] == '1';
+    struct jc_slice gres = field(key, "ReqGRES");
+    bool iso;
+    const char *why = read_form(key, &iso);
 
-    if (tmf.p && !iso && !(tmf.n == 1 && tmf.p[0] == '0'))
-        return "_tmf is neither 0 nor 1";
+    if (why)
+        return why;
     memset(rec, 0, sizeof(*rec));
     rec->number[JC_FIELD_VERSION] = (struct jc_number){JC_RECORD_VERSION, true};
     rec->number[JC_FIELD_RESTART_COUNT].known = true;
@@ -442,6 +379,8 @@ const char *jc_upstream_record(RedisModuleKey *key, struct jc_slice cluster,
         rec->number[JC_FIELD_START].value = 0;
     if (!rec->string[JC_FIELD_CLUSTER].n && cluster.n)
         rec->string[JC_FIELD_CLUSTER] = cluster;
-    take_extra(rec, field(key, "ReqGRES"), extra);
+    if (gres.n && memchr(gres.p, 0, gres.n))
+        return "ReqGRES holds a NUL byte";
+    take_extra(rec, gres, extra);
     return NULL;
 }

@@ -12,13 +12,22 @@
 
 #define JC_UPSTREAM_FIELDS 28
 
+/* Times with _tmf 1, for strptime and strftime. */
+#define JC_ISO_TIME "%Y-%m-%dT%H:%M:%SZ"
+/* extra's key for ReqGRES, which the record has no field of */
+#define JC_REQ_GRES "req_gres"
+/* The state of a job that is being resized: upstream has the bit alone. */
+#define JC_RESIZING (UINT32_C(1) << 13)
+
 /* Replies one job as upstream's array of 28 strings or nils. */
 void jc_upstream_reply(RedisModuleCtx *ctx, const struct jc_record *rec,
                        bool iso_times);
 
 /*
- * Reads criteria from <prefix>:qry:<id>…; none are there: nothing is added.
- * False when it has replied with an error.
+ * Reads criteria from <prefix>:qry:<id>…; none are there: nothing is added, for
+ * a query for everything, but if id is a UUID. That is upstream's client, whose
+ * keys have expired: it asked for something else than everything. False when it
+ * has replied with an error.
  */
 bool jc_upstream_criteria(RedisModuleCtx *ctx, struct jc_slice prefix,
                           struct jc_slice id, struct jc_criteria *c,

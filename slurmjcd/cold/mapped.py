@@ -69,7 +69,7 @@ def _order(fields: dict[bytes, Any]) -> tuple[Any, ...]:
 
 
 def upstream_row(record: bytes) -> bytes:
-    """A record as upstream's array, as RESP2 has it; see redis_module/upstream.c."""
+    """A record as upstream's array, as RESP2 has it; see redis_module/upstream_reply.c."""
     job = dict(zip(FIELDS, msgpack.unpackb(record, raw=True, strict_map_key=False), strict=False))
     start, end, gres = job["start"] or 0, job["end"], job["extra"].get(b"req_gres")
     limit = {b"UNLIMITED": b"I", b"Partition_Limit": b"P"}.get(job["time_limit"], job["time_limit"])
