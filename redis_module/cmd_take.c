@@ -3,8 +3,9 @@
  * SLURMJC.TAKE prefix cursor count [CLUSTER name] [TTL s] [SINCE t] [INDEXES]
  *              [DRYRUN]
  *
- * A slice of the keyspace: each hash <prefix>:<jobid> in it becomes a record.
- * Replies the next cursor, how many were stored, known and left since they
+ * A slice of the keyspace, of at most count keys and about two milliseconds: each
+ * hash <prefix>:<jobid> in it becomes a record. SINCE is for hashes that never
+ * expire, as TTL is. Replies the next cursor, how many were stored, known and left since they
  * ended too early, how many of upstream's index sets went (or, without INDEXES,
  * are there), and pairs of key and reason of the hashes that are no jobs.
  */
@@ -14,10 +15,15 @@
 #include "put.h"
 #include "reply.h"
 #include "segment_type.h"
+#include "task.h"
 
 #include <string.h>
 
 #define COUNT_MAX 10000
+/* Jobs of many days cost ten times those of one, so a slice ends by the clock:
+ * keys looked at before it is asked, and from when on no more are. */
+#define PAGE_KEYS 8
+#define SLICE_US 2000
 
 /* Arguments of a command for replicas, held until it is sent. */
 struct words {
@@ -146,7 +152,8 @@ static void take_job(struct taking *t, struct jc_hash *h)
     struct jc_slice key = jc_arg(h->name);
     const char *why;
 
-    if (h->rec.number[JC_FIELD_END].value < t->since) {
+    if (h->expires == REDISMODULE_NO_EXPIRE &&
+        h->rec.number[JC_FIELD_END].value < t->since) {
         t->early++;
         return;
     }
@@ -237,7 +244,6 @@ static void look_at_all(struct taking *t, RedisModuleCallReply *keys)
 {
     size_t n = RedisModule_CallReplyLength(keys);
 
-    jc_putter_init(&t->putter, t->ctx, t->prefix);
     for (size_t i = 0; i < n; i++) {
         size_t len = 0;
         const char *p = RedisModule_CallReplyStringPtr(
@@ -246,16 +252,20 @@ static void look_at_all(struct taking *t, RedisModuleCallReply *keys)
         if (p)
             look_at(t, (struct jc_slice){p, (uint32_t)len});
     }
-    jc_putter_done(&t->putter);
+}
+
+/* The effects for replicas and files: records first, then what they replace. */
+static void tell(struct taking *t)
+{
     tell_records(t);
     if (t->gone.n)
         RedisModule_Replicate(t->ctx, "UNLINK", "v", t->gone.word, t->gone.n);
 }
 
-static void reply(struct taking *t, RedisModuleCallReply *cursor)
+static void reply(struct taking *t, RedisModuleString *cursor)
 {
     RedisModule_ReplyWithArray(t->ctx, 6);
-    RedisModule_ReplyWithCallReply(t->ctx, cursor);
+    RedisModule_ReplyWithString(t->ctx, cursor);
     RedisModule_ReplyWithLongLong(t->ctx, t->stored);
     RedisModule_ReplyWithLongLong(t->ctx, t->known);
     RedisModule_ReplyWithLongLong(t->ctx, t->early);
@@ -265,10 +275,10 @@ static void reply(struct taking *t, RedisModuleCallReply *cursor)
         RedisModule_ReplyWithString(t->ctx, t->refused.word[i]);
 }
 
-static int take(struct taking *t, RedisModuleString *cursor, uint64_t count)
+/* What SCAN wants to be given to find any key of the prefix. */
+static RedisModuleString *pattern_of(struct taking *t)
 {
     RedisModuleString *pattern = RedisModule_CreateString(t->ctx, "", 0);
-    RedisModuleCallReply *page;
 
     for (uint32_t i = 0; i < t->prefix.n; i++) { /* word for word */
         if (strchr("*?[]^\\-", t->prefix.p[i]))
@@ -276,13 +286,44 @@ static int take(struct taking *t, RedisModuleString *cursor, uint64_t count)
         RedisModule_StringAppendBuffer(t->ctx, pattern, t->prefix.p + i, 1);
     }
     RedisModule_StringAppendBuffer(t->ctx, pattern, ":*", 2);
-    page = RedisModule_Call(t->ctx, "SCAN", "scscl", cursor, "MATCH", pattern,
-                            "COUNT", (long long)count);
+    return pattern;
+}
+
+/* Looks at the next few keys. The next cursor, NULL when this one is none. */
+static RedisModuleString *take_page(struct taking *t, RedisModuleString *cursor,
+                                    RedisModuleString *pattern, uint64_t keys)
+{
+    RedisModuleCallReply *page =
+        RedisModule_Call(t->ctx, "SCAN", "scscl", cursor, "MATCH", pattern,
+                         "COUNT", (long long)keys);
+
     if (!page || RedisModule_CallReplyType(page) != REDISMODULE_REPLY_ARRAY)
+        return NULL;
+    look_at_all(t, RedisModule_CallReplyArrayElement(page, 1));
+    return RedisModule_CreateStringFromCallReply(
+        RedisModule_CallReplyArrayElement(page, 0));
+}
+
+static int take(struct taking *t, RedisModuleString *cursor, uint64_t count)
+{
+    RedisModuleString *pattern = pattern_of(t);
+    int64_t until = jc_now_us() + SLICE_US;
+
+    /* its segments stay open: within a command nothing expires */
+    jc_putter_init(&t->putter, t->ctx, t->prefix);
+    do {
+        uint64_t keys = count < PAGE_KEYS ? count : PAGE_KEYS;
+
+        cursor = take_page(t, cursor, pattern, keys);
+        count -= keys;
+    } while (cursor && strcmp(RedisModule_StringPtrLen(cursor, NULL), "0") &&
+             count && jc_now_us() < until);
+    jc_putter_done(&t->putter);
+    tell(t);
+    if (!cursor)
         return RedisModule_ReplyWithError(t->ctx, "ERR the cursor must be 0 or "
                                           "what TAKE replied");
-    look_at_all(t, RedisModule_CallReplyArrayElement(page, 1));
-    reply(t, RedisModule_CallReplyArrayElement(page, 0));
+    reply(t, cursor);
     return REDISMODULE_OK;
 }
 

@@ -32,7 +32,7 @@ static int bell = -1;
 static RedisModuleCtx *bell_ctx;
 static bool armed; /* the timer is set */
 
-static int64_t now_us(void)
+int64_t jc_now_us(void)
 {
     struct timespec t;
 
@@ -49,14 +49,14 @@ static bool run_until(RedisModuleCtx *ctx, stepper *step, void *data,
     do {
         if (step(ctx, data))
             return true;
-    } while (now_us() < until);
+    } while (jc_now_us() < until);
     return false;
 }
 
 /* A slice of a task whose client waits. */
 static bool run_slice(RedisModuleCtx *ctx, struct task *t)
 {
-    int64_t until = now_us() + SLICE_US;
+    int64_t until = jc_now_us() + SLICE_US;
 
     if (!t->replies) {
         if (!run_until(ctx, t->kind->step, t->data, until))
@@ -146,7 +146,7 @@ int jc_task_run(RedisModuleCtx *ctx, const struct jc_task_kind *kind,
     bool blockable = !(flags & (REDISMODULE_CTX_FLAGS_MULTI |
                                 REDISMODULE_CTX_FLAGS_LUA |
                                 REDISMODULE_CTX_FLAGS_DENY_BLOCKING));
-    int64_t until = now_us() + (blockable ? SLICE_US : UNBLOCKABLE_US);
+    int64_t until = jc_now_us() + (blockable ? SLICE_US : UNBLOCKABLE_US);
     bool done = run_until(ctx, kind->step, data, until);
     struct task *t;
 

@@ -31,4 +31,7 @@ struct jc_task_kind {
 int jc_task_run(RedisModuleCtx *ctx, const struct jc_task_kind *kind,
                 void *data);
 
+/* A clock that only goes on, microseconds. */
+int64_t jc_now_us(void);
+
 #endif

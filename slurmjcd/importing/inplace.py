@@ -19,7 +19,7 @@ from slurmjcd.importing.target import settle
 from slurmjcd.store.store import Store
 from slurmjcd.store.storelink import StoreLink
 
-_SLICE: Final = b"50"  # keys looked at: Redis answers nobody else meanwhile
+_SLICE: Final = b"50"  # keys looked at, fewer where that takes long: Redis answers nobody else meanwhile
 _PASSES: Final = 4  # a client that goes on writing must not keep us for ever
 _PARTS: Final = 6  # of TAKE's reply
 

@@ -54,6 +54,27 @@ def test_a_slice_is_as_small_as_it_is_asked_for(store: Store) -> None:
     assert len(store.client.keys("job:[0-9]*")) == 500 - stored
 
 
+def test_a_slice_ends_by_the_clock_as_well(store: Store) -> None:
+    """Redis answers nobody else meanwhile, however many keys were asked for."""
+    write(store, *(job_hash(number, 0, End=str(NOON + 86400 * (number % 300))) for number in range(1, 8001)))
+    cursor, stored, *_ = store.call("TAKE", 0, 10_000)
+    assert cursor != b"0"
+    assert 0 < stored < 8000
+    assert take(store, count=10_000)[0] == 8000 - stored
+    assert store.ids("job", "1-8000") == sorted(range(1, 8001), key=lambda number: (number % 300, number))
+
+
+def test_it_runs_in_transactions_and_scripts(store: Store) -> None:
+    write(store, *(job_hash(number, number % 2) for number in range(1, 11)))
+    assert store.client.eval("return redis.call('SLURMJC.TAKE', 'job', 0, 3)[2] >= 0", 1, "job") == 1
+    with store.client.pipeline(transaction=True) as pipe:
+        pipe.execute_command("SLURMJC.TAKE", "job", 0, 10_000)
+        pipe.execute_command("SLURMJC.MATCH", "job", "q")
+        assert pipe.execute()[1] == b"job:mat:q"
+    take(store)
+    assert store.ids() == list(range(1, 11))
+
+
 def test_without_indexes_the_sets_stay_and_are_counted(store: Store) -> None:
     write(store, job_hash(1, 0))
     assert take(store) == [1, 0, 0, 1, {}]
@@ -131,6 +152,14 @@ def test_times_to_live(store: Store) -> None:
 def test_jobs_that_ended_too_early_stay_as_they_are(store: Store) -> None:
     write(store, job_hash(1, 0), job_hash(2, 0, End=str(NOON - 1)))
     assert take(store, "SINCE", NOON) == [1, 0, 1, 1, {}]
+    assert store.client.exists("job:2")
+
+
+def test_a_hash_that_goes_by_itself_is_taken_however_long_ago_its_job_ended(store: Store) -> None:
+    write(store, job_hash(1, 0), job_hash(2, 0))
+    store.client.expire("job:1", 10**9)
+    assert take(store, "TTL", 60, "SINCE", NOON + 1)[:3] == [1, 0, 1]
+    assert store.ids() == [1]
     assert store.client.exists("job:2")
 
 
