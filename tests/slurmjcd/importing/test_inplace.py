@@ -8,7 +8,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import pytest
 
 from slurmjcd.importing.item import Item
 from slurmjcd.importing.target import Run, is_there
-from tests.harness import Daemon
+from tests.harness import Daemon, RedisServer
 from tests.harness.paths import program
 from tests.slurmjcd.client.site import Site
 from tests.slurmjcd.importing.test_import import running, site, stored, summary
@@ -127,6 +127,27 @@ def test_killed_again_and_again_no_job_is_lost_or_twice(site: Site) -> None:
     assert found.get("stored", 0) == left
     assert len(written) > 100
     assert ids(site) == [*range(1, 20_001), *written]
+
+
+def test_redis_dies_again_and_again_and_comes_back(make_redis: Callable[..., RedisServer], tmp_path: Path) -> None:
+    """From its append-only file. Each time the command says so and ends; the last one finds what is left."""
+    there = make_redis("there", options={"appendonly": "yes"})
+    one = Site(Daemon(tmp_path / "jc", redis_address=there.address), there)
+    write(one, *hashes(1, 20_000), prefix="job")
+    for goal in (14_000, 7_000):
+        process = subprocess.Popen(command(one), stderr=subprocess.PIPE, text=True)
+        with there.client() as client:
+            while client.dbsize() > goal:
+                pass
+        there.kill()
+        assert "nothing is lost or double: the same command goes on from here" in process.communicate()[1]
+        assert process.returncode == 3
+        there.start()
+    with there.client() as client:
+        left = len(client.keys("job:[0-9]*"))
+    assert 0 < left < 14_000
+    assert told(one) == {"stored": left}
+    assert ids(one) == list(range(1, 20_001))
 
 
 def test_a_job_that_the_client_wrote_but_could_not_index(site: Site) -> None:
