@@ -1,51 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 #include "event_stream.h"
 
+#include "engine/event.h"
+#include "engine/host.h"
+
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
-
-enum field {
-    FIELD_ID,
-    FIELD_JOB,
-    FIELD_JOB_ID,
-    FIELD_CLUSTER,
-    FIELD_UID,
-    FIELD_USER,
-    FIELD_ACCOUNT,
-    FIELD_PARTITION,
-    FIELD_NAME,
-    FIELD_STATE,
-    FIELD_EXIT,
-    FIELD_SUBMIT,
-    FIELD_START,
-    FIELD_END,
-    FIELD_RESTARTS,
-    FIELD_AGAIN, /* the last, for not every entry has it */
-    FIELDS,
-};
-
-static const char *const field_name[FIELDS] = {
-    "id", "job", "job_id", "cluster", "uid", "user", "account", "partition",
-    "name", "state", "exit", "submit", "start", "end", "restarts", "again",
-};
-
-/* As sacct calls them; flags before base states, see slurmjcd/slurm/states.py */
-static const char *const state_name[] = {
-    "PENDING", "RUNNING", "SUSPENDED", "COMPLETED", "CANCELLED", "FAILED",
-    "TIMEOUT", "NODE_FAIL", "PREEMPTED", "BOOT_FAIL", "DEADLINE",
-    "OUT_OF_MEMORY",
-};
-static const struct {
-    uint32_t bit;
-    const char *name;
-} state_flag[] = {
-    {UINT32_C(1) << 10, "REQUEUED"},     {UINT32_C(1) << 11, "REQUEUE_HOLD"},
-    {UINT32_C(1) << 12, "SPECIAL_EXIT"}, {UINT32_C(1) << 13, "RESIZING"},
-    {UINT32_C(1) << 19, "REVOKED"},      {UINT32_C(1) << 20, "REQUEUE_FED"},
-};
-
-#define COUNT(a) (sizeof(a) / sizeof(*(a)))
 
 RedisModuleString *jc_events_name(RedisModuleCtx *ctx, struct jc_slice prefix)
 {
@@ -183,133 +144,51 @@ const char *jc_events_open(struct jc_events *ev, RedisModuleCtx *ctx,
 
 /* ---- entries ---- */
 
-static RedisModuleString *text(const char *p, size_t n)
+#define TEXT_KEPT 65536 /* bytes of memory that stay for the next entry */
+
+static char *text;
+static size_t text_room;
+
+static void make_room(size_t bytes)
 {
-    return RedisModule_CreateString(NULL, p ? p : "", n);
+    if (bytes <= text_room)
+        return;
+    text_room = bytes < TEXT_KEPT ? TEXT_KEPT : bytes;
+    if (text)
+        jc_host.free(text);
+    text = jc_host.alloc(text_room);
 }
 
-static RedisModuleString *number(const struct jc_record *rec, int field)
+static void give_room_back(void)
 {
-    const struct jc_number *v = &rec->number[field];
-
-    if (!v->known)
-        return text("", 0);
-    return RedisModule_CreateStringFromLongLong(NULL, (long long)v->value);
-}
-
-static RedisModuleString *string(const struct jc_record *rec, int field)
-{
-    return text(rec->string[field].p, rec->string[field].n);
-}
-
-/* 100, 100_5 or 100+1, as in sacct */
-static RedisModuleString *shown_id(const struct jc_record *rec)
-{
-    const struct jc_number *v = rec->number;
-    char s[64];
-    int n;
-
-    if (v[JC_FIELD_ARRAY_JOB_ID].known && v[JC_FIELD_ARRAY_JOB_ID].value &&
-        v[JC_FIELD_ARRAY_TASK_ID].known)
-        n = snprintf(s, sizeof(s), "%" PRIu64 "_%" PRIu64,
-                     v[JC_FIELD_ARRAY_JOB_ID].value,
-                     v[JC_FIELD_ARRAY_TASK_ID].value);
-    else if (v[JC_FIELD_HET_JOB_ID].known && v[JC_FIELD_HET_JOB_ID].value &&
-             v[JC_FIELD_HET_JOB_OFFSET].known)
-        n = snprintf(s, sizeof(s), "%" PRIu64 "+%" PRIu64,
-                     v[JC_FIELD_HET_JOB_ID].value,
-                     v[JC_FIELD_HET_JOB_OFFSET].value);
-    else
-        return number(rec, JC_FIELD_JOB_ID);
-    return text(s, (size_t)n);
-}
-
-static RedisModuleString *state(const struct jc_record *rec)
-{
-    uint64_t base = rec->number[JC_FIELD_STATE].value;
-    const char *name;
-
-    for (size_t i = 0; i < COUNT(state_flag); i++)
-        if (rec->state_flags & state_flag[i].bit)
-            return text(state_flag[i].name, strlen(state_flag[i].name));
-    if (base >= COUNT(state_name))
-        return number(rec, JC_FIELD_STATE);
-    name = state_name[base];
-    return text(name, strlen(name));
-}
-
-/* code:signal of a wait status */
-static RedisModuleString *exit_text(const struct jc_record *rec)
-{
-    const struct jc_number *v = &rec->number[JC_FIELD_EXIT_CODE];
-    unsigned signal = v->value & 0x7f;
-    char s[16];
-    int n;
-
-    if (!v->known)
-        return text("", 0);
-    n = snprintf(s, sizeof(s), "%u:%u",
-                 signal ? 0 : (unsigned)(v->value >> 8) & 0xff, signal);
-    return text(s, (size_t)n);
-}
-
-static RedisModuleString *origin(struct jc_slice spool, uint64_t seq)
-{
-    char s[96];
-    int n;
-
-    if (!spool.n)
-        return text("", 0);
-    n = snprintf(s, sizeof(s), "%.*s/%" PRIu64, (int)spool.n, spool.p, seq);
-    return text(s, (size_t)n);
-}
-
-/* The names are made once. */
-static RedisModuleString *name_of(enum field i)
-{
-    static RedisModuleString *names[FIELDS];
-
-    if (!names[i])
-        names[i] = text(field_name[i], strlen(field_name[i]));
-    return names[i];
+    if (text_room <= TEXT_KEPT)
+        return;
+    jc_host.free(text);
+    text = NULL;
+    text_room = 0;
 }
 
 void jc_events_add(struct jc_events *ev, const struct jc_record *rec,
                    struct jc_slice spool, uint64_t seq, bool again)
 {
-    RedisModuleString *value[FIELDS] = {
-        [FIELD_ID] = origin(spool, seq),
-        [FIELD_JOB] = shown_id(rec),
-        [FIELD_JOB_ID] = number(rec, JC_FIELD_JOB_ID),
-        [FIELD_CLUSTER] = string(rec, JC_FIELD_CLUSTER),
-        [FIELD_UID] = number(rec, JC_FIELD_UID),
-        [FIELD_USER] = string(rec, JC_FIELD_USER),
-        [FIELD_ACCOUNT] = string(rec, JC_FIELD_ACCOUNT),
-        [FIELD_PARTITION] = string(rec, JC_FIELD_PARTITION),
-        [FIELD_NAME] = string(rec, JC_FIELD_NAME),
-        [FIELD_STATE] = state(rec),
-        [FIELD_EXIT] = exit_text(rec),
-        [FIELD_SUBMIT] = number(rec, JC_FIELD_SUBMIT),
-        [FIELD_START] = number(rec, JC_FIELD_START),
-        [FIELD_END] = number(rec, JC_FIELD_END),
-        [FIELD_RESTARTS] = number(rec, JC_FIELD_RESTART_COUNT),
-        [FIELD_AGAIN] = again ? text("1", 1) : NULL,
-    };
-    RedisModuleString *pair[2 * FIELDS];
-    int64_t fields = again ? FIELDS : FIELD_AGAIN;
+    static RedisModuleString *name;
+    struct jc_event event = {rec, spool, seq, again};
+    RedisModuleString *pair[2];
 
-    for (int64_t i = 0; i < fields; i++) {
-        pair[2 * i] = name_of((enum field)i);
-        pair[2 * i + 1] = value[i];
-    }
-    if (RedisModule_StreamAdd(ev->key, 0, &ev->next, pair, fields) !=
+    make_room(jc_event_max(&event));
+    if (!name)
+        name = RedisModule_CreateString(NULL, "event", 5);
+    pair[0] = name;
+    pair[1] = RedisModule_CreateString(NULL, text,
+                                       jc_event_write(&event, text));
+    if (RedisModule_StreamAdd(ev->key, 0, &ev->next, pair, 1) !=
         REDISMODULE_OK)
         RedisModule_Log(ev->ctx, "warning", "an event was refused at %" PRIu64
                         "-%" PRIu64, ev->next.ms, ev->next.seq);
+    RedisModule_FreeString(NULL, pair[1]);
     ev->next.seq++;
     ev->added++;
-    for (int64_t i = 0; i < fields; i++)
-        RedisModule_FreeString(NULL, value[i]);
+    give_room_back();
 }
 
 void jc_events_close(struct jc_events *ev)

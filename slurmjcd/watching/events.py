@@ -7,6 +7,7 @@ It follows while somebody waits, and for a minute longer; what came lately is ke
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import time
 from bisect import bisect_right
@@ -29,6 +30,8 @@ _BLOCK_S: Final = 2.0
 _IDLE_S: Final = 60.0
 _KEPT: Final = 10_000  # events in memory
 _BATCH: Final = b"500"
+_FIELD: Final = b"event"  # of an entry: a JSON object
+_decode: Final = json.JSONDecoder().decode
 
 EventId = tuple[int, int]
 Run = tuple[str, int, int, int, int]  # cluster, job id, submit, start, restarts
@@ -229,26 +232,36 @@ def format_id(event_id: EventId) -> bytes:
 def parse_entries(entries: Iterable[Any]) -> list[Event]:
     """The events of a reply; an entry that somebody else put there is left out."""
     events = []
-    for entry in entries:
-        name, flat = entry
-        fields = dict(zip(flat[::2], flat[1::2], strict=False)) if flat else {}
+    for name, flat in entries:
         try:
-            job_id, submit, start, restarts, uid = (
-                int(fields[key] or 0) for key in (b"job_id", b"submit", b"start", b"restarts", b"uid")
-            )
-            cluster, shown, account = (_text(fields[key]) for key in (b"cluster", b"job", b"account"))
-        except (KeyError, ValueError):
+            events.append(_event(parse_id(name), flat))
+        except (KeyError, TypeError, ValueError, RecursionError):
             log.warning("events: entry %r is none of ours", name[:40])
-            continue
-        run = (cluster, job_id, submit, start, restarts)
-        events.append(Event(parse_id(name), run, Shown.of(shown), uid, account))
     return events
+
+
+def _event(event_id: EventId, flat: list[bytes] | None) -> Event:
+    """What an entry says; its field and value are `flat`, None when it was deleted meanwhile.
+
+    Raises:
+        KeyError, TypeError, ValueError, RecursionError: it is not what the module writes.
+    """
+    if not flat or flat[0] != _FIELD:
+        raise ValueError("another field")
+    said = _decode(flat[1].decode())
+    job_id, submit, start = said["job_id"] or 0, said["submit"] or 0, said["start"] or 0
+    restarts, uid = said["restarts"] or 0, said["uid"] or 0
+    cluster, account = said["cluster"] or "", said["account"] or ""
+    if not type(job_id) is type(submit) is type(start) is type(restarts) is type(uid) is int:
+        raise TypeError("a number is none")
+    if not type(cluster) is type(account) is str:
+        raise TypeError("a text is none")
+    return Event(event_id, (cluster, job_id, submit, start, restarts), Shown.of(said["job"]), uid, account)
 
 
 def run_of(job: dict[str, Any]) -> Run:
     """The run that a decoded record reports, as events name it."""
-    return job["cluster"] or "", job["job_id"], job["submit"] or 0, job["start"] or 0, job["restart_count"] or 0
-
-
-def _text(value: bytes) -> str:
-    return value.decode("utf-8", "surrogateescape")
+    cluster = job["cluster"] or ""
+    if not cluster.isascii():  # an event has U+FFFD for what is no UTF-8
+        cluster = cluster.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    return cluster, job["job_id"], job["submit"] or 0, job["start"] or 0, job["restart_count"] or 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import threading
 from collections.abc import Callable
 from types import TracebackType
@@ -36,12 +37,13 @@ class Consumer:
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def take(self, fields: dict[str, str]) -> None:
-        spool, _, number = fields["id"].rpartition("/")
+        event = json.loads(fields["event"])
+        spool, _, number = event["id"].rpartition("/")
         if int(number) <= self._last.get(spool, 0):
             return  # the store had lost it and got it again
         self._last[spool] = int(number)
         self.seen.append((spool, int(number)))
-        self.jobs.append(int(fields["job_id"]))
+        self.jobs.append(event["job_id"])
 
     def wait_for(self, count: int) -> None:
         wait_until(lambda: len(self.seen) >= count, what=lambda: f"{count} events, {len(self.seen)} came", timeout_s=60)
@@ -106,9 +108,9 @@ class WithAsyncioRedis(Consumer):
             connection.close()
 
 
-def all_events(world: World) -> list[dict[bytes, bytes]]:
+def all_events(world: World) -> list[dict[str, Any]]:
     with world.redis.client() as client:
-        return [fields for _, fields in client.xrange(KEY)]
+        return [json.loads(fields[b"event"]) for _, fields in client.xrange(KEY)]
 
 
 @pytest.mark.faults_fast
@@ -133,7 +135,7 @@ def test_no_event_is_lost_or_doubled_when_somebody_is_killed(make_world: Callabl
         assert len(set(consumer.seen)) == len(jobs)
     assert killed == "daemon" or two.failures
     # not one too many on the stream itself
-    assert [int(fields[b"job_id"]) for fields in all_events(world)] == jobs
+    assert [event["job_id"] for event in all_events(world)] == jobs
 
 
 def test_what_redis_lost_comes_again_under_the_same_ids(make_world: Callable[..., World]) -> None:
@@ -147,7 +149,7 @@ def test_what_redis_lost_comes_again_under_the_same_ids(make_world: Callable[...
         feeder.feed(500)
         consumer.wait_for(1000)
         assert consumer.jobs == list(feeder.job_ids())
-        assert [fields[b"id"] for fields in all_events(world)][:500] == [fields[b"id"] for fields in before]
+        assert [event["id"] for event in all_events(world)][:500] == [event["id"] for event in before]
 
 
 def test_a_consumer_that_is_killed_goes_on_where_it_was(make_world: Callable[..., World]) -> None:
@@ -179,4 +181,4 @@ def test_the_stream_stays_as_long_as_configured(make_world: Callable[..., World]
     with Feeder(world.daemon.ingest_socket) as feeder:
         feeder.feed(500)
         wait_until(lambda: world.stored_count() == 500, what="500 jobs")
-    assert [int(fields[b"job_id"]) for fields in all_events(world)] == list(range(481, 501))
+    assert [event["job_id"] for event in all_events(world)] == list(range(481, 501))

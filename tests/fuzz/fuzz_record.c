@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Bytes as a record: refused, or decoded so that encoding gives bytes that
- * decode to the same and encode to the same bytes again.
+ * decode to the same and encode to the same bytes again; and what an event says
+ * of it fits the size that was promised.
  */
+#include "event.h"
 #include "fuzz.h"
 #include "record.h"
 
@@ -60,6 +62,20 @@ static void encode_short(const struct jc_record *rec, size_t n)
     free(small);
 }
 
+/* It is JSON of one line, whatever bytes the names hold. */
+static void write_event(const struct jc_record *rec, bool again)
+{
+    struct jc_event ev = {rec, {"s", 1}, UINT64_MAX, again};
+    char *text = malloc(jc_event_max(&ev));
+    size_t n = jc_event_write(&ev, text);
+
+    MUST(n <= jc_event_max(&ev));
+    MUST(text[0] == '{' && text[n - 1] == '}');
+    for (size_t i = 0; i < n; i++)
+        MUST((unsigned char)text[i] >= 0x20);
+    free(text);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct jc_record rec, again;
@@ -70,6 +86,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         return 0;
     jc_extra_each(rec.extra, count_pair, &bytes);
     MUST(bytes <= size);
+    write_event(&rec, size & 1);
     n = encode(&rec, &first);
     /* a record with more fields than known gets shorter, never longer than
      * its own bytes in shortest form */

@@ -9,7 +9,7 @@ from tests.harness.paths import CMAKE_BUILD
 from tests.harness.waiting import scaled
 
 
-@pytest.mark.parametrize("name", ["memory", "nodelist", "rows", "segment", "tables"])
+@pytest.mark.parametrize("name", ["event", "memory", "nodelist", "rows", "segment", "tables"])
 def test_engine(name: str) -> None:
     done = subprocess.run(
         [CMAKE_BUILD / "tests" / f"module_test_{name}"], capture_output=True, text=True, timeout=scaled(60), check=False

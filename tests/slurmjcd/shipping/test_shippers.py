@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -95,8 +96,9 @@ async def test_the_stream_of_events_has_the_numbers_of_the_spool(sharded: Sharde
     await sharded.shipped()
     with sharded.redis.client() as client:
         for shard, prefix in enumerate(PREFIXES):
-            ids = [fields[b"id"].rpartition(b"/")[2] for _, fields in client.xrange(prefix + b":events")]
-            assert ids == [b"%d" % number for number in range(1, 21) if number % N == shard]
+            events = [json.loads(fields[b"event"]) for _, fields in client.xrange(prefix + b":events")]
+            numbers = [int(event["id"].rpartition("/")[2]) for event in events]
+            assert numbers == [number for number in range(1, 21) if number % N == shard]
 
 
 async def test_shards_share_the_number_of_events_that_are_kept(sharded: Sharded) -> None:

@@ -21,6 +21,14 @@ __all__ = ["asking"]
 
 LONG = 60_000  # ms
 
+OURS = '{"job": "9", "job_id": 9, "cluster": "c", "uid": 1000, "account": "a", "submit": 1, "start": 1, "restarts": 0}'
+# what somebody else may have put on the stream
+FOREIGN = [
+    b"", b"x", b"\xff", b"null", b"[]", b"{}", b"[" * 100_000, OURS + "}", OURS.replace("1000", '"1000"'),
+    OURS.replace("1000", "1e3"), OURS.replace("1000", "NaN"), OURS.replace('"c"', "{}"), OURS.replace('"a"', "[1]"),
+    OURS.replace('"9"', "9"), OURS.replace('"job_id": 9', '"job_id": ' + "9" * 5000),
+]  # fmt: skip
+
 
 def end(asking: Asking, *records: bytes, keep: int = 1000) -> None:
     with asking.redis.client() as client:
@@ -324,8 +332,18 @@ async def test_entries_of_others_do_not_stop_it(asking: Asking) -> None:
     await waiting(asking, 1)
     with asking.redis.client() as client:
         client.xadd("job:events", {"hello": "world"})
-        client.xadd("job:events", {"job_id": "x", "uid": "1"})
+        for foreign in FOREIGN:
+            client.xadd("job:events", {"event": foreign})
     end(asking, job(50))
+    assert await told(wire) == [50]
+
+
+async def test_a_run_of_a_cluster_whose_name_is_no_utf8_is_told_of(asking: Asking) -> None:
+    """The event has another name of it than the record."""
+    wire = await asking.connect()
+    wire.send("SLURMJC.WATCH", "$", 10, LONG)
+    await waiting(asking, 1)
+    end(asking, job(50, cluster="caf\udce9\udce2\udc82"))
     assert await told(wire) == [50]
 
 
