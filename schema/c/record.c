@@ -13,6 +13,64 @@ static bool value_is(const struct mp_value *v, const char *text)
 
 /* ---- decode ---- */
 
+/*
+ * The forms that nearly all values of a record have, read without mp_read, whose
+ * many cases cost more than all else here. False: it is another form, or cut
+ * short, and mp_read's to judge.
+ */
+static inline bool read_number(struct mp_reader *r, uint64_t *out)
+{
+    const uint8_t *p = r->pos;
+    size_t left = (size_t)(r->end - p);
+
+    if (left >= 1 && p[0] < 0x80) {
+        *out = p[0];
+        r->pos = p + 1;
+    } else if (left >= 5 && p[0] == 0xce) {
+        *out = mp_big_endian(p + 1, 4);
+        r->pos = p + 5;
+    } else if (left >= 3 && p[0] == 0xcd) {
+        *out = mp_big_endian(p + 1, 2);
+        r->pos = p + 3;
+    } else {
+        return false;
+    }
+    return true;
+}
+
+static inline bool read_string(struct mp_reader *r, struct mp_value *out)
+{
+    const uint8_t *p = r->pos;
+    size_t left = (size_t)(r->end - p), n;
+
+    if (left >= 1 && (p[0] & 0xe0) == 0xa0) {
+        n = p[0] & 0x1f;
+        p += 1;
+        left -= 1;
+    } else if (left >= 2 && p[0] == 0xd9) {
+        n = p[1];
+        p += 2;
+        left -= 2;
+    } else {
+        return false;
+    }
+    if (left < n)
+        return false;
+    out->type = MP_STR;
+    out->p = p;
+    out->n = (uint32_t)n;
+    r->pos = p + n;
+    return true;
+}
+
+static bool read_nil(struct mp_reader *r)
+{
+    if (r->pos == r->end || *r->pos != 0xc0)
+        return false;
+    r->pos++;
+    return true;
+}
+
 static const char *decode_number(struct jc_number *out,
                                  const struct jc_field *field,
                                  const struct mp_value *v)
@@ -64,9 +122,9 @@ static bool slice_is(struct jc_slice slice, const char *text)
 }
 
 /* Notes the keys of extra that criteria and sacct's columns ask about. */
-static bool take_extra(void *ctx, struct jc_slice key, struct mp_reader value)
+static void take_extra(struct jc_record *rec, struct jc_slice key,
+                       struct mp_reader value)
 {
-    struct jc_record *rec = (struct jc_record *)ctx;
     struct mp_value v;
     uint32_t *out = slice_is(key, "state_flags")         ? &rec->state_flags
                     : slice_is(key, "state_reason_prev") ? &rec->state_reason_prev
@@ -74,35 +132,38 @@ static bool take_extra(void *ctx, struct jc_slice key, struct mp_reader value)
                                                          : NULL;
 
     if (!out && !slice_is(key, "orig_start") && !slice_is(key, "cancelled_by"))
-        return true;
+        return;
     if (!mp_read(&value, &v) || v.type != MP_UINT)
-        return true;
+        return;
     if (!out && key.p[0] == 'o')
         rec->orig_start = v.u;
     else if (!out)
         rec->cancelled_by = (struct jc_number){v.u, v.u <= UINT32_MAX};
     else if (v.u <= UINT32_MAX)
         *out = (uint32_t)v.u;
-    return true;
 }
 
 /* r stands on the map; it is checked pair by pair and passed over. */
 static const char *decode_extra(struct jc_record *rec, struct mp_reader *r)
 {
     const uint8_t *start = r->pos;
-    struct mp_value head, key;
+    struct mp_value head, key, text;
+    struct mp_reader value;
 
     if (!mp_read(r, &head) || head.type != MP_MAP)
         return "extra is not a map";
     for (uint32_t i = 0; i < head.n; i++) {
-        if (!mp_read(r, &key) || key.type != MP_STR)
+        if (!read_string(r, &key) && (!mp_read(r, &key) || key.type != MP_STR))
             return "a key in extra is not a string";
+        value = *r;
+        if (read_string(r, &text))
+            continue; /* what is noted are numbers */
         if (!mp_skip(r))
             return "a value in extra is cut short or nested too deep";
+        take_extra(rec, (struct jc_slice){(const char *)key.p, key.n}, value);
     }
     rec->extra.p = (const char *)start;
     rec->extra.n = (uint32_t)(r->pos - start);
-    jc_extra_each(rec->extra, take_extra, rec);
     return NULL;
 }
 
@@ -114,10 +175,13 @@ static const char *decode_field(struct jc_record *rec, struct mp_reader *r,
 
     if (field->kind == JC_KIND_EXTRA)
         return decode_extra(rec, r);
-    if (!mp_read(r, &v))
-        return "the record is cut short";
-    if (v.type == MP_NIL)
+    if (read_nil(r))
         return field->required ? "a required field is nil" : NULL;
+    if (field->kind == JC_KIND_NUMBER && read_number(r, &v.u))
+        v.type = MP_UINT;
+    else if (!(field->kind == JC_KIND_STRING && read_string(r, &v)) &&
+             !mp_read(r, &v))
+        return "the record is cut short";
     switch (field->kind) {
     case JC_KIND_NUMBER:
         return decode_number(&rec->number[at], field, &v);
