@@ -18,6 +18,7 @@ from bench.store import PUT_BATCH, READ_BYTES, WRITE_JOBS, Client, cpu_s, runnin
 from slurmjcd import protocol
 
 ROUNDS = 3
+SPOOL = b"spool-00000000-0000-4000-8000-000000000000"  # as long as a daemon's, which is in each event
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,7 +42,7 @@ def commands(frames: list[bytes], jobs: int, keep: int) -> bytes:
     parts, seq, now_ms = [], 1, int(time.time() * 1000)
     for batch in frames:
         count = min(PUT_BATCH, jobs - seq + 1)
-        head = [protocol.PUT, b"job", b"SPOOL", b"bench", b"%d" % seq]
+        head = [protocol.PUT, b"job", b"SPOOL", SPOOL, b"%d" % seq]
         head += [b"EVENTS", b"%d" % keep, b"%d" % (now_ms + seq)] if keep else []
         head.append(b"RECORDS")
         parts += [b"*%d\r\n" % (len(head) + count), protocol.join_frames(head), batch]

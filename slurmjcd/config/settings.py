@@ -227,7 +227,7 @@ class RedisSection(Section):
     )
     replicas: int = Field(1, ge=1, le=100, description="how many replicas, with durability = 'replicas'")
     events: int = Field(
-        100_000, ge=0, le=10**9, description="newest jobs kept on the stream <prefix>:events (130 bytes each); 0: none"
+        100_000, ge=0, le=10**9, description="newest jobs kept on the stream <prefix>:events (350 bytes each); 0: none"
     )
     batch_records: int = Field(500, ge=1, le=60_000, description="records in one PUT, at most")
     batch_bytes: int = Field(512 * 1024, ge=4096, le=64 * MIB, description="bytes in one PUT, at most")
