@@ -33,26 +33,18 @@ _KEYS: Final = ("end", "job_id")
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
-    """A row group: how many rows, and the spans of those columns that have statistics."""
-
-    rows: int
-    spans: dict[str, Span]
-
-
-@dataclass(frozen=True, slots=True)
 class Summary:
-    """What is known of a file without reading its rows.
+    """What is known of a file without opening it. Nothing of its row groups, which would take megabytes of a large one:
+    what these may hold is looked up in the file that is read then, which may be a later one of this name.
 
     Args:
         reach: no run of it began at this epoch second or later, nor ended.
-        spans: of all row groups together.
+        spans: of those columns that have statistics, all row groups together.
     """
 
     file: DayFile
     rows: int
     reach: int
-    groups: tuple[Group, ...]
     spans: dict[str, Span] = field(default_factory=dict)
 
 
@@ -134,12 +126,6 @@ class ColdDays:
 
     # ---- what is in it -------------------------------------------------------------------------------------------
 
-    def candidates(self, summary: Summary, prefilter: Prefilter) -> list[int]:
-        """The row groups that may have rows that match."""
-        if not prefilter.may_hold(summary.spans):
-            return []
-        return [number for number, group in enumerate(summary.groups) if prefilter.may_hold(group.spans)]
-
     def find(
         self,
         summary: Summary,
@@ -177,11 +163,12 @@ class ColdDays:
 
     def _candidates(self, summary: Summary, prefilter: Prefilter, wanted: Sequence[str] = (RECORD,)) -> Iterator[Any]:
         """The rows that a prefilter leaves, a table with these columns for each row group."""
-        path, groups, columns = summary.file.path, self.candidates(summary, prefilter), prefilter.columns
-        if not groups:
+        path, columns = summary.file.path, prefilter.columns
+        if not prefilter.may_hold(summary.spans):
             return
         with _damage_of(path), pq.ParquetFile(path, page_checksum_verification=True) as file:
-            for number in groups:
+            _check(path, summary.file.day, file.metadata)
+            for number in candidates(file.metadata, prefilter):
                 mask = None
                 if columns:
                     found = prefilter.rows(file.read_row_group(number, columns=columns, use_threads=False))
@@ -225,26 +212,49 @@ def _damage_of(path: Path) -> Iterator[None]:
         raise exc if str(path) in str(exc) else Unavailable(f"{path} can't be read: {exc}") from exc
 
 
+def candidates(metadata: Any, prefilter: Prefilter) -> list[int]:
+    """The row groups of a file that may have rows that match."""
+    columns, groups = [name for name in INDEXED if name in prefilter.columns], range(metadata.num_row_groups)
+    if not columns:
+        return list(groups)
+    places = _places(metadata)
+    return [number for number in groups if prefilter.may_hold(_spans(metadata.row_group(number), places, columns))]
+
+
+def _check(path: Path, day: int, metadata: Any) -> dict[str, Any]:
+    """What a file says of itself.
+
+    Raises:
+        Unavailable: it is not what was written for that day.
+    """
+    about = about_of(path, metadata)
+    if about["day"] != day or about["rows"] != metadata.num_rows:
+        raise Unavailable(f"{path} can't be read: it isn't the file that was written under this name")
+    return about
+
+
 def _summary(file: DayFile, metadata: Any) -> Summary:
-    about = about_of(file.path, metadata)
-    if about["day"] != file.day or about["rows"] != metadata.num_rows:
-        raise Unavailable(f"{file.path} can't be read: it isn't the file that was written under this name")
-    columns = {metadata.schema.column(i).name: i for i in range(metadata.num_columns)}
-    groups = []
-    for number in range(metadata.num_row_groups):
-        group = metadata.row_group(number)
-        spans = {}
-        for name in INDEXED:
-            statistics = group.column(columns[name]).statistics
-            if statistics is not None:
-                spans[name] = _span(statistics)
-        groups.append(Group(group.num_rows, spans))
-    spans = {name: _together([group.spans[name] for group in groups]) for name in INDEXED if _is_known(groups, name)}
-    return Summary(file, metadata.num_rows, int(about["reach"]), tuple(groups), spans)
+    about = _check(file.path, file.day, metadata)
+    places = _places(metadata)
+    groups = [_spans(metadata.row_group(number), places, INDEXED) for number in range(metadata.num_row_groups)]
+    spans = {
+        name: _together([group[name] for group in groups]) for name in INDEXED if all(name in group for group in groups)
+    }
+    return Summary(file, metadata.num_rows, int(about["reach"]), spans)
 
 
-def _is_known(groups: list[Group], name: str) -> bool:
-    return all(name in group.spans for group in groups)
+def _places(metadata: Any) -> dict[str, int]:
+    return {metadata.schema.column(place).name: place for place in range(metadata.num_columns)}
+
+
+def _spans(group: Any, places: dict[str, int], columns: Iterable[str]) -> dict[str, Span]:
+    """Of those of a row group's columns that have statistics."""
+    spans = {}
+    for name in columns:
+        statistics = group.column(places[name]).statistics
+        if statistics is not None:
+            spans[name] = _span(statistics)
+    return spans
 
 
 def _together(spans: list[Span]) -> Span:

@@ -273,6 +273,34 @@ async def test_days_that_are_moved_while_they_are_told(
             assert found == expected, moment
 
 
+async def test_files_that_are_replaced_while_they_are_told(
+    store: Store, server: RedisServer, engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Late records are merged into files that a question looked at and has not read yet: rows shift between groups."""
+    monkeypatch.setattr("slurmjcd.cold.writer.GROUP_ROWS", 2)
+    records = [job(10 * day + number, NOON + day * 86400 + number) for day in range(4) for number in range(1, 5)]
+    late = [job(100, NOON + 2 * 86400), job(101, NOON + 3 * 86400)]
+    for moment in range(10):
+        directory = tmp_path / str(moment)
+        directory.mkdir()
+        store.client.flushall()
+        whole = spread(
+            store, directory, [(record, "cold") for record in records] + [(record, "hot") for record in late]
+        )
+        config = config_for(server, directory, after_days=1)
+        async with Tiered(config, engine).wire() as wire:
+            assert await wire.call("SLURMJC.MATCH", "q") is not None
+            found: list[Any] = []
+            for page in range(1000):
+                if page == moment:
+                    await asyncio.to_thread(move, config, engine, (DAY + 6) * 86400)
+                answer = await wire.call("SLURMJC.FETCH", "q", 2, "RECORDS")
+                found += answer
+                if not answer:
+                    break
+            assert found == in_redis(whole), moment
+
+
 async def test_a_day_that_is_moved_while_it_is_summed(
     store: Store, server: RedisServer, engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
