@@ -1,26 +1,27 @@
 # SPDX-License-Identifier: MIT
-"""An open question to Redis and files: their rows in order of completion, day by day, each run once.
+"""An open question to Redis and files: their rows in order of completion, each run once.
 
 After each page of Redis the files are looked for anew. What is not in that page any more, because its day was moved, is
-in the file that is found then; of a file that was replaced while its day is being told, what comes behind the last row
-told is read.
+in the file that is found then; where files changed, what comes behind the last row told is read again.
 """
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from slurmjcd.cold.engine import Runs, binary
 from slurmjcd.cold.files import DAY_S, DayFile
 from slurmjcd.cold.hot import order_of
 from slurmjcd.cold.mapped import upstream_row
-from slurmjcd.cold.reader import Found, Summary
+from slurmjcd.cold.reader import Summary
 from slurmjcd.criteria import Criteria
 from slurmjcd.query import fanout
 from slurmjcd.query.fanout import PAGE_BYTES, MergedQuery
-from slurmjcd.query.merging import Page
+from slurmjcd.query.merging import Page, row_key
 from slurmjcd.query.sources import Cursor, ShardSource, record_of
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 _PAGE: Final = 2000  # rows of Redis at a time
 _KEY_BYTES: Final = 12
+_READ_ROWS: Final = 1000  # of files in one go, or one row group, ...
+_READ_S: Final = 0.05  # ... or for so long, or one row group
 
 Row = tuple[int, bytes]  # key as merging.row_key has it, record
 
@@ -51,6 +54,10 @@ class _KeyedCursor:
     def __init__(self, cursor: Cursor) -> None:
         self._cursor = cursor
 
+    @property
+    def held_bytes(self) -> int:
+        return self._cursor.held_bytes
+
     async def page(self, rows: int, *, records: bool) -> Page:
         page = await self._cursor.page(rows, records=True)
         keyed = [
@@ -62,8 +69,17 @@ class _KeyedCursor:
         await self._cursor.close()
 
 
-def _day_of(row: Row) -> int:
-    return (row[0] >> 32) // DAY_S
+@dataclass(slots=True)
+class _Read:
+    """What came out of files in one go.
+
+    Args:
+        rows: in order of their keys.
+        floor: what will come has this key or a higher one; None when all is read.
+    """
+
+    rows: list[Row]
+    floor: int | None
 
 
 class TierCursor:
@@ -75,15 +91,18 @@ class TierCursor:
         self._hot: MergedQuery | None = None
         self._hot_done = False
         self._hot_rows: deque[Row] = deque()
-        self._ready: deque[Row] = deque()
-        self._last: bytes | None = None  # the record that was made ready last
-        self._day = -1  # that is being told
-        self._files: dict[int, Summary] = {}
-        self._file: DayFile | None = None  # that is being read, ...
-        self._reader: Iterator[Found] | None = None
+        self._files: list[DayFile] = []  # that are being read
+        self._reader: Iterator[_Read] = iter(())
+        self._floor: int | None = None
         self._file_rows: deque[Row] = deque()
-        self._skip_to: bytes | None = None  # ... behind this record
-        self._told: DayFile | None = None  # that was read to its end, of this day
+        self._ready: deque[Row] = deque()
+        self._last: Row | None = None  # that was made ready last
+        self._held = 0
+
+    @property
+    def held_bytes(self) -> int:
+        """Of rows that have come and that nobody has taken."""
+        return self._held
 
     async def begin(self) -> bool:
         """Whether anything matches."""
@@ -99,6 +118,7 @@ class TierCursor:
             await self._make_ready()
         while self._ready and len(page.rows) < rows and size < PAGE_BYTES:
             key, record = self._ready.popleft()
+            self._held -= len(record)
             row = b"$%d\r\n%b\r\n" % (len(record), record) if records else upstream_row(record)
             page.keys.append(key)
             page.rows.append(row)
@@ -116,25 +136,12 @@ class TierCursor:
         while not self._ready:
             if not self._hot_rows and not self._hot_done:
                 await self._ask_hot()
-            day = self._next_day()
-            if day is None:
-                return
-            if day > self._day:
-                self._day, self._told, self._reader, self._file = day, None, None, None
-                self._file_rows.clear()
-            self._open_file()
-            if self._reader is not None and not self._file_rows:
+            elif not self._file_rows and self._floor is not None:
                 await self._read_on()
-                continue
-            if not self._file_rows:
-                self._take_hot()
-            elif self._hot_rows and _day_of(self._hot_rows[0]) == day:
-                self._merge()
-            else:
-                self._ready.extend(self._file_rows)
-                self._file_rows.clear()
-            if self._ready:
-                self._last = self._ready[-1][1]
+            elif not self._hot_rows and not self._file_rows:
+                return
+            self._merge()
+        self._last = self._ready[-1]
 
     async def _ask_hot(self) -> None:
         rows = await self._hot.page(_PAGE, records=True) if self._hot is not None else []
@@ -143,58 +150,70 @@ class TierCursor:
         if overlap is not None and overlap.cold.records and rows:
             rows = await self._tier.in_thread(_latest, rows, overlap.cold)
         self._hot_rows.extend((int.from_bytes(row[:_KEY_BYTES], "big"), row[_KEY_BYTES:]) for row in rows)
-        self._files = await self._tier.in_thread(self._tier.needed, self._plan, max(self._day, 0))
+        self._held += sum(len(row) - _KEY_BYTES for row in rows)
+        await self._look_for_files()
 
-    def _next_day(self) -> int | None:
-        days = [
-            day
-            for day, summary in self._files.items()
-            if day > self._day or (day == self._day and summary.file != self._told)
-        ]
-        if self._hot_rows:
-            days.append(_day_of(self._hot_rows[0]))
-        return min(days, default=None)
-
-    def _open_file(self) -> None:
-        """The file of this day, also when another one has come in its place."""
-        summary = self._files.get(self._day)
-        if summary is None or summary.file in (self._told, self._file):
-            return
-        plan = self._plan
-        beaten = plan.overlap.hot if plan.overlap is not None else None
-        self._file, self._told = summary.file, None
-        self._file_rows.clear()
-        self._reader = self._tier.days.find(summary, plan.question, plan.prefilter, beaten)
-        self._skip_to = self._last
+    async def _look_for_files(self) -> None:
+        """Read on in the files there are now; from behind the last row, where they are not those that were read."""
+        day = (self._last[0] >> 32) // DAY_S if self._last is not None else 0
+        summaries = list((await self._tier.in_thread(self._tier.needed, self._plan, day)).values())
+        files = [summary.file for summary in summaries]
+        if files != [file for file in self._files if file.day >= day]:
+            self._held -= sum(len(record) for _, record in self._file_rows)
+            self._file_rows.clear()
+            self._floor = 0
+            self._reader = self._read(summaries, self._last)
+        self._files = files
 
     async def _read_on(self) -> None:
-        assert self._reader is not None
-        found = await self._tier.in_thread(next, self._reader, None)
-        if found is None:
-            self._reader, self._told, self._file = None, self._file, None
-            return
-        rows: list[Row] = list(zip(found.keys, found.records.to_pylist(), strict=True))
-        if self._skip_to is not None:
-            told = order_of(self._skip_to)
-            rows = [row for row in rows if order_of(row[1]) > told]
-            if rows:
-                self._skip_to = None
-        self._file_rows.extend(rows)
+        found = await self._tier.in_thread(next, self._reader)
+        self._file_rows.extend(found.rows)
+        self._held += sum(len(record) for _, record in found.rows)
+        self._floor = found.floor
 
-    def _take_hot(self) -> None:
-        while self._hot_rows and _day_of(self._hot_rows[0]) == self._day:
-            self._ready.append(self._hot_rows.popleft())
+    def _read(self, summaries: Sequence[Summary], last: Row | None) -> Iterator[_Read]:
+        """The rows of files behind that one; blocks."""
+        until_s, rows = time.monotonic() + _READ_S, list[Row]()
+        for summary in summaries:
+            for group in self._rows_of(summary, last):
+                rows += group
+                if len(rows) >= _READ_ROWS:
+                    yield _Read(rows, rows[-1][0])
+                    until_s, rows = time.monotonic() + _READ_S, []
+            if time.monotonic() >= until_s:
+                yield _Read(rows, row_key((summary.file.day + 1) * DAY_S, 0))
+                until_s, rows = time.monotonic() + _READ_S, []
+        yield _Read(rows, None)
+
+    def _rows_of(self, summary: Summary, last: Row | None) -> Iterator[list[Row]]:
+        plan = self._plan
+        beaten = plan.overlap.hot if plan.overlap is not None else None
+        told = order_of(last[1]) if last is not None else None
+        for found in self._tier.days.find(summary, plan.question, plan.prefilter, beaten):
+            rows = zip(found.keys, found.records.to_pylist(), strict=True)
+            yield list(rows) if told is None else [row for row in rows if order_of(row[1]) > told]
 
     def _merge(self) -> None:
-        """Rows of both until one of them has to be asked for more; of equal ones that of Redis."""
-        while self._file_rows and self._hot_rows and _day_of(self._hot_rows[0]) == self._day:
-            theirs, ours = order_of(self._hot_rows[0][1]), order_of(self._file_rows[0][1])
-            if theirs <= ours:
-                self._ready.append(self._hot_rows.popleft())
+        """Make ready what nothing can come before any more; of equal rows of both that of Redis."""
+        hot, cold, ready = self._hot_rows, self._file_rows, self._ready
+        while hot and cold:
+            if cold[0][0] != hot[0][0]:
+                ready.append((cold if cold[0][0] < hot[0][0] else hot).popleft())
+                continue
+            theirs, ours = order_of(hot[0][1]), order_of(cold[0][1])
+            if ours >= theirs:
+                ready.append(hot.popleft())
             if ours <= theirs:
-                row = self._file_rows.popleft()
+                row = cold.popleft()
                 if ours < theirs:
-                    self._ready.append(row)
+                    ready.append(row)
+                else:
+                    self._held -= len(row[1])
+        if self._hot_done and not hot:
+            ready.extend(cold)
+            cold.clear()
+        while hot and not cold and (self._floor is None or hot[0][0] < self._floor):
+            ready.append(hot.popleft())
 
 
 def _latest(rows: list[bytes], told: Runs) -> list[bytes]:

@@ -39,7 +39,7 @@ class MergedQuery:
     @property
     def held_bytes(self) -> int:
         """Of rows that have come and that nobody has taken."""
-        return self._merge.bytes
+        return self._merge.bytes + sum(cursor.held_bytes for cursor in self._cursors)
 
     async def page(self, most: int, *, records: bool) -> list[bytes]:
         """The next rows, at most so many; none when there are no more.

@@ -57,6 +57,10 @@ class Cursor(Protocol):
     async def close(self) -> None:
         """Nobody wants more of it. Raises nothing but cancellation."""
 
+    @property
+    def held_bytes(self) -> int:
+        """Of rows that are in this process already."""
+
 
 class Source(Protocol):
     """What holds jobs. Each job is in one source, all its runs."""
@@ -188,6 +192,8 @@ def shard_sources(
 
 class ShardCursor:
     """An open query in one shard's server."""
+
+    held_bytes = 0
 
     def __init__(self, source: ShardSource, shard: Shard, config: Callable[[], QuerySection], query_id: bytes) -> None:
         self._source, self._shard, self._config, self.id = source, shard, config, query_id

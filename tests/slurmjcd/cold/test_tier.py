@@ -240,6 +240,24 @@ async def test_an_own_job_only(
         assert len(await wire.call("SLURMJC.GET", 3)) == 1
 
 
+async def test_rows_that_wait_to_be_fetched_are_counted(
+    store: Store, server: RedisServer, engine: Engine, tmp_path: Path
+) -> None:
+    """Those of Redis, of files, and of both that are the same."""
+    records = [job(number, NOON + number % 3 * 86400) for number in range(1, 100)]
+    spread(store, tmp_path, [(record, ["hot", "cold", "both"][record["job_id"] % 7 % 3]) for record in records])
+    tiered = Tiered(config_for(server, tmp_path), engine)
+    async with tiered.wire() as wire:
+        assert await wire.call("SLURMJC.MATCH", "q") is not None
+        (connection,) = tiered.server.connections
+        held = []
+        for _ in range(len(records)):
+            held.append(connection.kept_bytes)
+            assert len(await wire.call("SLURMJC.FETCH", "q", 1, "RECORDS")) == 1
+        assert held[0] > len(records) * 60 > held[-30] > 1000
+        assert connection.kept_bytes == 0
+
+
 @pytest.mark.parametrize("count", [1, 2, 100])
 async def test_days_that_are_moved_while_they_are_told(
     store: Store, server: RedisServer, engine: Engine, tmp_path: Path, count: int, monkeypatch: pytest.MonkeyPatch
