@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -23,13 +23,17 @@ from slurmjcd.access.policy import lower
 # column of which that isn't known is left out.
 Span = tuple[int, int] | None
 Spans = Mapping[str, Span]
+# all there are in a file's column, but null, in order; text that is compared without regard to case in lower case. A
+# column of which they aren't known is left out.
+Values = Mapping[str, Sequence[Any]]
 
 _FOLDED: Final = ("account", "cluster", "partition", "qos", "wckey", "name")  # compared without regard to case
 _TEXTS: Final = (*_FOLDED, "user", "group", "reservation")
-_NUMBERS: Final = ("uid", "gid", "qos_id")
+NUMBERS: Final = ("uid", "gid", "qos_id")
 _IDS: Final = ("job_id", "array_job_id", "het_job_id")
 _ID: Final = re.compile(r"(\d+)(?:-(\d+)|[_+][^,\[]*(?:\[[^\]]*\])?)?(?:,|$)")
 _RANGES_MAX: Final = 16  # of job ids, compared one by one
+_NOT_KNOWN: Final[Values] = {}
 _TIME: Final = pa.timestamp("s", tz="UTC")
 
 
@@ -40,12 +44,14 @@ class _Condition:
     Args:
         columns: it looks at.
         spans: whether a row group with these statistics may have such a row.
-        rows: which rows of a table may be; None for no telling.
+        rows: which rows of a table may be.
+        values: whether a file with these may have such a row.
     """
 
     columns: tuple[str, ...]
     spans: Callable[[Spans], bool]
     rows: Callable[[Any], Any]
+    values: Callable[[Values], bool] = lambda values: True
 
 
 @dataclass(slots=True)
@@ -64,7 +70,7 @@ class Prefilter:
         own._add_window(asked)
         if "job" in asked:
             own._add_ids(asked["job"])
-        for name in _NUMBERS:
+        for name in NUMBERS:
             if name in asked:
                 own._add_numbers(name, _numbers(asked[name]))
         for name in _TEXTS:
@@ -87,9 +93,9 @@ class Prefilter:
         """What `rows` wants to see."""
         return sorted({name for condition in self._conditions for name in condition.columns})
 
-    def may_hold(self, spans: Spans) -> bool:
-        """Whether a row group with these statistics may have a row that matches."""
-        return all(condition.spans(spans) for condition in self._conditions)
+    def may_hold(self, spans: Spans, values: Values = _NOT_KNOWN) -> bool:
+        """Whether a row group, or a file, of which this is known may have a row that matches."""
+        return all(condition.spans(spans) and condition.values(values) for condition in self._conditions)
 
     def rows(self, table: Any) -> bytearray:
         """A 1 for each row that may match, else 0."""
@@ -189,24 +195,33 @@ class Prefilter:
             span = found[name]
             return span is not None and bisect_left(ordered, span[0]) < bisect_right(ordered, span[1])
 
-        self._conditions.append(_Condition((name,), spans, lambda table: pc.is_in(table[name], wanted)))
+        self._conditions.append(
+            _Condition((name,), spans, lambda table: pc.is_in(table[name], wanted), _one_of(name, ordered))
+        )
 
     def _add_texts(self, name: str, values: Iterable[str]) -> None:
         wanted = list(values)
         if not all(value and value.isascii() for value in wanted):
             return
-        self._conditions.append(_Condition((name,), lambda spans: True, _text_test(name, wanted)))
+        asked = sorted({folded(name, value) for value in wanted})
+        self._conditions.append(_Condition((name,), lambda spans: True, _text_test(name, asked), _one_of(name, asked)))
 
     def _add_viewer(self, uid: int, accounts: list[str]) -> None:
         if not all(account.isascii() for account in accounts):
             return
-        is_theirs = _text_test("account", accounts)
+        theirs = sorted({folded("account", account) for account in accounts})
+        is_theirs = _text_test("account", theirs)
+        has_own, has_theirs = _one_of("uid", [uid]), _one_of("account", theirs)
 
         def rows(table: Any) -> Any:
             own = pc.equal(table["uid"], pa.scalar(uid, pa.uint32()))
             return pc.or_(pc.fill_null(own, False), pc.fill_null(is_theirs(table), False))
 
-        self._conditions.append(_Condition(("account", "uid"), lambda spans: True, rows))
+        self._conditions.append(
+            _Condition(
+                ("account", "uid"), lambda spans: True, rows, lambda values: has_own(values) or has_theirs(values)
+            )
+        )
 
 
 def _flags(column: Any) -> bytearray:
@@ -217,12 +232,29 @@ def _flags(column: Any) -> bytearray:
     return flags
 
 
-def _text_test(name: str, values: Iterable[str]) -> Callable[[Any], Any]:
+def folded(name: str, value: Any) -> Any:
+    """A column's value as it is compared."""
+    return lower(value) if name in _FOLDED else value
+
+
+def _text_test(name: str, wanted: Iterable[str]) -> Callable[[Any], Any]:
+    """Whether rows have one of these, which are folded."""
+    texts = pa.array(wanted, pa.string())
     if name not in _FOLDED:
-        exact = pa.array(sorted(set(values)), pa.string())
-        return lambda table: pc.is_in(table[name], exact)
-    folded = pa.array(sorted({lower(value) for value in values}), pa.string())
-    return lambda table: pc.is_in(pc.ascii_lower(table[name]), folded)
+        return lambda table: pc.is_in(table[name], texts)
+    return lambda table: pc.is_in(pc.ascii_lower(table[name]), texts)
+
+
+def _one_of(name: str, wanted: Sequence[Any]) -> Callable[[Values], bool]:
+    """Whether a file has one of these in a column, as far as one knows."""
+
+    def test(values: Values) -> bool:
+        known = values.get(name)
+        return known is None or any(
+            (place := bisect_left(known, each)) < len(known) and known[place] == each for each in wanted
+        )
+
+    return test
 
 
 def _numbers(values: Iterable[str]) -> set[int]:

@@ -7,11 +7,13 @@ Everything here blocks: it belongs into a thread. What is known of a file is kep
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import time
+from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,7 +22,7 @@ import pyarrow.parquet as pq
 
 from slurmjcd.cold.engine import Engine, Question, Runs
 from slurmjcd.cold.files import DayFile, list_days, unreadable
-from slurmjcd.cold.prefilter import Prefilter, Span
+from slurmjcd.cold.prefilter import NUMBERS, Prefilter, Span, Spans, Values
 from slurmjcd.cold.writer import INDEXED, RECORD, about_of
 from slurmjcd.errors import Unavailable
 from slurmjcd.query.merging import row_key
@@ -30,6 +32,8 @@ Criteria = list[tuple[bytes, bytes]]
 _SPARE: Final = 64  # summaries of files that are gone or were replaced, before these are forgotten
 _SETTLED_NS: Final = 2_000_000_000  # two changes of a directory so far apart have different times everywhere
 _KEYS: Final = ("end", "job_id")
+# ahead of its use a local file is read by threads of pyarrow, which takes longer
+_OPTIONS: Final[dict[str, Any]] = {"page_checksum_verification": True, "pre_buffer": False}
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +44,14 @@ class Summary:
     Args:
         reach: no run of it began at this epoch second or later, nor ended.
         spans: of those columns that have statistics, all row groups together.
+        values: all there are in these columns.
     """
 
     file: DayFile
     rows: int
     reach: int
-    spans: dict[str, Span] = field(default_factory=dict)
+    spans: Spans
+    values: Values
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,9 +170,9 @@ class ColdDays:
     def _candidates(self, summary: Summary, prefilter: Prefilter, wanted: Sequence[str] = (RECORD,)) -> Iterator[Any]:
         """The rows that a prefilter leaves, a table with these columns for each row group."""
         path, columns = summary.file.path, prefilter.columns
-        if not prefilter.may_hold(summary.spans):
+        if not prefilter.may_hold(summary.spans, summary.values):
             return
-        with _damage_of(path), pq.ParquetFile(path, page_checksum_verification=True) as file:
+        with _damage_of(path), pq.ParquetFile(path, **_OPTIONS) as file:
             _check(path, summary.file.day, file.metadata)
             for number in candidates(file.metadata, prefilter):
                 mask = None
@@ -240,7 +246,11 @@ def _summary(file: DayFile, metadata: Any) -> Summary:
     spans = {
         name: _together([group[name] for group in groups]) for name in INDEXED if all(name in group for group in groups)
     }
-    return Summary(file, metadata.num_rows, int(about["reach"]), spans)
+    values = {
+        name: array("I", listed) if name in NUMBERS else tuple(map(sys.intern, listed))
+        for name, listed in about.get("values", {}).items()
+    }
+    return Summary(file, metadata.num_rows, int(about["reach"]), spans, values)
 
 
 def _places(metadata: Any) -> dict[str, int]:

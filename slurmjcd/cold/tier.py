@@ -9,9 +9,8 @@ Redis any more is in the file that is found then. Of a run that both report the 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
@@ -34,6 +33,7 @@ _THREADS: Final = 2  # that read files
 _BATCH: Final = 10_000
 _SUSPECTS_MAX: Final = 3_000_000  # runs of which Redis and files may both have a report
 _TRIES: Final = 3  # to sum what is being moved meanwhile
+_TURN_S: Final = 0.05  # for which files are summed in one go, or one row group
 _LIFE_S: Final = DAY_S  # of a connection at most (query.total_s): what goes cold so soon may do so meanwhile
 _ID, _END = POSITION["job_id"], POSITION["end"]
 
@@ -80,6 +80,7 @@ class ColdTier:
         self._section, self.days, self._shards = section, days, shards
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="cold")
         self.newest_day = -1  # of the files, as last seen
+        self._reached: tuple[Sequence[DayFile], int] | None = None  # see _reach
 
     def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
@@ -110,7 +111,7 @@ class ColdTier:
     def needed(self, plan: Plan, from_day: int = 0) -> dict[int, Summary]:
         """The files there are now that may have jobs that match, by day; blocks."""
         files = self.days.files()
-        if plan.listed is not files:
+        if plan.listed != files:
             self.newest_day = max([self.newest_day, *(file.day for file in files)])
             plan.listed, plan.found = files, self._found(plan, files)
         return {day: summary for day, summary in plan.found.items() if day >= from_day}
@@ -122,7 +123,7 @@ class ColdTier:
             if file.day < first or (last is not None and file.day > last):
                 continue
             summary = self.days.summary(file)
-            if plan.prefilter.may_hold(summary.spans):
+            if plan.prefilter.may_hold(summary.spans, summary.values):
                 found[file.day] = summary
         return found
 
@@ -157,10 +158,16 @@ class ColdTier:
 
     def _reach(self, files: Sequence[DayFile]) -> int:
         """No run of these began then or later; of files that can't be read, and aren't needed, as far as one knows."""
-        reach_s = (files[-1].day + 1) * DAY_S
+        if self._reached is not None and self._reached[0] is files:
+            return self._reached[1]
+        reach_s, all_known = (files[-1].day + 1) * DAY_S, True
         for file in files:
-            with contextlib.suppress(Unavailable):
+            try:
                 reach_s = max(reach_s, self.days.summary(file).reach)
+            except Unavailable:
+                all_known = False
+        if all_known:
+            self._reached = files, reach_s
         return reach_s
 
     def _tell_of(self, late: dict[int, int], files: Sequence[DayFile], told: Runs) -> None:
@@ -200,10 +207,14 @@ class ColdTier:
 
     async def _sums(self, plan: Plan) -> list[Group]:
         question, beaten = plan.question, plan.overlap.hot if plan.overlap is not None else None
-        for summary in (await self.in_thread(self.needed, plan)).values():
-            found = self.days.find(summary, question, plan.prefilter, beaten, ties=True, with_keys=False)
-            while await self.in_thread(next, found, None) is not None:
-                pass
+        summaries = (await self.in_thread(self.needed, plan)).values()
+        asking = (
+            found
+            for summary in summaries
+            for found in self.days.find(summary, question, plan.prefilter, beaten, ties=True, with_keys=False)
+        )
+        while not await self.in_thread(_is_done, asking):
+            pass
         return [[*keys, *sums] for keys, sums in (await self.in_thread(question.sums)).items()]
 
     async def _outdated(self, plan: Plan, fields: Sequence[bytes]) -> list[Group]:
@@ -258,6 +269,12 @@ def first_day(asked: Criteria) -> int:
     if any(not part.strip(b"0") for part in states):  # PENDING asks for more than the end
         return 0
     return int(since[0]) // DAY_S
+
+
+def _is_done(asking: Iterator[Any]) -> bool:
+    """Ask on for a while; whether that was all. Others have their turn in between, and who asks may go away."""
+    until_s = time.monotonic() + _TURN_S
+    return not any(time.monotonic() >= until_s for _ in asking)
 
 
 def _ask_by_day(question: Question, page: list[bytes], told: Runs) -> None:

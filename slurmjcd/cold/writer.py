@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from slurmjcd.cold.files import DAY_S, FORMAT, TEMPORARY, name_of, unreadable
+from slurmjcd.cold.prefilter import folded
 from slurmjcd.errors import SlurmjcdError, Unavailable
 from slurmjcd.exporting.flat import COLUMNS, row
 from slurmjcd.exporting.parquet import schema_of
@@ -25,6 +26,9 @@ GROUP_BYTES: Final = 32 * 1024 * 1024  # ... and of records at most, but for one
 RECORD: Final = "record"  # the column of the records themselves
 # what a reader may leave row groups out by
 INDEXED: Final = ("job_id", "array_job_id", "het_job_id", "uid", "submit", "eligible", "start", "end")
+# all values of which are listed in the metadata, if they are few: who ran jobs that day
+LISTED: Final = ("uid", "user", "account")
+_LISTED_MAX: Final = 2000
 META: Final = b"slurmjc.cold"  # key of the file's metadata
 _POSITIONS: Final = {column.name: position for position, column in enumerate(COLUMNS)}
 
@@ -98,7 +102,7 @@ def publish(path: Path, day: int) -> Path:
 
 def _write(path: Path, day: int, records: Iterable[bytes]) -> _Tally:
     tally, reach = _Tally(), (day + 1) * DAY_S
-    columns = schema()
+    columns, listed = schema(), {name: set[Any]() for name in LISTED}
     path.unlink(missing_ok=True)
     with path.open("xb") as out:
         os.fchmod(out.fileno(), 0o640)
@@ -114,13 +118,16 @@ def _write(path: Path, day: int, records: Iterable[bytes]) -> _Tally:
                 tally.add(group)
                 rows = [row(decode(record)) for record in group]
                 reach = max(reach, *(1 + begun(values) for values in rows))
-                arrays = [
-                    pa.array(values, field.type)
-                    for values, field in zip(zip(*rows, strict=True), columns, strict=False)
-                ]
+                values_of = list(zip(*rows, strict=True))
+                for name, known in listed.items():
+                    known.update(folded(name, value) for value in set(values_of[_POSITIONS[name]]) - {None})
+                arrays = [pa.array(values, field.type) for values, field in zip(values_of, columns, strict=False)]
                 table = pa.Table.from_arrays([*arrays, pa.array(group, pa.binary())], schema=columns)
                 writer.write_table(table, row_group_size=GROUP_ROWS)
-            about = {"format": int(FORMAT), "day": day, "rows": tally.rows, "digest": tally.digest, "reach": reach}
+            about = {
+                "format": int(FORMAT), "day": day, "rows": tally.rows, "digest": tally.digest, "reach": reach,
+                "values": {name: sorted(known) for name, known in listed.items() if len(known) <= _LISTED_MAX},
+            }  # fmt: skip
             writer.add_key_value_metadata({META: json.dumps(about).encode()})
         out.flush()
         os.fsync(out.fileno())

@@ -134,6 +134,42 @@ def test_row_groups_that_cannot_match_are_not_read(tmp_path: Path, monkeypatch: 
     assert groups("state", 1, "start", NOON + 95) == list(range(10))  # it asks when a job ran
 
 
+def test_files_of_days_without_the_user_are_not_opened(engine: Engine, tmp_path: Path, monkeypatch: Any) -> None:
+    names = ["alice", "Bob", "carol"]
+    jobs = [
+        job(number + 1, NOON + number * 86400, user=name, uid=1000 + number, account=name)
+        for number, name in enumerate(names)
+    ]
+    write_files(tmp_path, [*jobs, job(9, NOON, user=None, uid=None, account=None)])
+    days = ColdDays(tmp_path, engine)
+    days.summaries()
+    opened: list[str] = []
+
+    class Opened(pq.ParquetFile):  # type: ignore[misc]
+        def __init__(self, path: Path, **more: Any) -> None:
+            opened.append(path.name)
+            super().__init__(path, **more)
+
+    monkeypatch.setattr(reader.pq, "ParquetFile", Opened)
+    for words in (("user", "Bob"), ("uid", 1001), ("account", "bOB"), ("viewer", 1001), ("uid", "1,1001")):
+        assert ask(days, *words) == [jobs[1]]
+        assert opened == ["2022-01-09.parquet"]
+        opened.clear()
+    assert ask(days, "user", "bob") == []
+    assert not opened
+    assert ask(days, "viewer", 1000, "viewer_account", "CAROL") == [jobs[0], jobs[2]]
+    assert len(opened) == 2
+
+
+def test_of_many_users_there_is_no_list(engine: Engine, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(writer, "_LISTED_MAX", 2)
+    jobs = [job(number, NOON, user=f"u{number}", uid=number, account="a") for number in range(1, 4)]
+    write_files(tmp_path, jobs)
+    days = ColdDays(tmp_path, engine)
+    assert set(days.summaries()[0].values) == {"account"}
+    assert ask(days, "user", "u2") == ask(days, "uid", "2") == [jobs[1]]
+
+
 def test_row_groups_are_bounded_in_bytes(tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setattr(writer, "GROUP_BYTES", 1000)
     write_files(tmp_path, [job(number, NOON, name="n" * 400) for number in range(1, 8)])
