@@ -59,11 +59,28 @@ def unreadable(path: Path, why: object) -> Unavailable:
     return Unavailable(f"{path} can't be read: {text}")
 
 
+def state_of(directory: Path) -> os.stat_result:
+    """What changes with each file that appears or goes. The directory is opened for that: without, a client of NFS
+    tells what it remembers.
+
+    Raises:
+        Unavailable: the directory can't be read.
+    """
+    try:
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            return os.fstat(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as exc:
+        raise unreadable(directory, exc) from exc
+
+
 def list_days(directory: Path) -> list[DayFile]:
     """The files there are, oldest day first.
 
     Raises:
-        Unavailable: the directory can't be read.
+        Unavailable: the directory can't be read, or a file is a link to nowhere.
     """
     found = []
     try:
@@ -72,11 +89,14 @@ def list_days(directory: Path) -> list[DayFile]:
                 day = day_of(entry.name)
                 if day is None:
                     continue
-                with contextlib.suppress(FileNotFoundError):  # it was removed a moment ago, being too old
+                path = directory / entry.name
+                try:
                     status = entry.stat()
-                    found.append(
-                        DayFile(day, directory / entry.name, status.st_ino, status.st_size, status.st_mtime_ns)
-                    )
+                except FileNotFoundError as exc:
+                    if entry.is_symlink():  # to where nothing is mounted, say
+                        raise unreadable(path, exc) from exc
+                    continue  # it was removed a moment ago, being too old
+                found.append(DayFile(day, path, status.st_ino, status.st_size, status.st_mtime_ns))
     except OSError as exc:
         raise unreadable(directory, exc) from exc
     return sorted(found, key=lambda each: each.day)

@@ -16,7 +16,8 @@ from typing import Any, Final
 
 from slurmjcd.backoff import Quiet
 from slurmjcd.cold.engine import Engine
-from slurmjcd.cold.files import DAY_S, list_days, name_of
+from slurmjcd.cold.files import DAY_S, name_of
+from slurmjcd.cold.mark import Place
 from slurmjcd.cold.reader import ColdDays
 from slurmjcd.cold.tier import ColdTier
 from slurmjcd.config.settings import Config
@@ -29,6 +30,7 @@ from slurmjcd.store.store import Store
 log = logging.getLogger(__name__)
 
 _LATE_DAYS: Final = 2  # so much longer than cold.after_days a day may be in Redis before it is told
+_MEMORY: Final = "cold.mark"  # beside the spool; see mark.py
 _LINE_BYTES: Final = 1024 * 1024
 
 
@@ -44,7 +46,8 @@ class ColdKeeper:
         assert config.cold.dir is not None
         self._config, self._metrics, self.moves = config, metrics, moves
         self._shards: list[ShardSource] = shard_sources(store, lambda: config.query)
-        days = ColdDays(config.cold.dir, Engine(config.cold.engine))
+        place = Place(config.cold.dir, config.spool_path.parent / _MEMORY if moves else None)
+        days = ColdDays(config.cold.dir, Engine(config.cold.engine), place)
         self.tier = ColdTier(config.cold, days, lambda: self._shards)
         self._quiet = Quiet()
         self.error: str | None = None  # why days can't be moved, or files not be listed
@@ -71,9 +74,13 @@ class ColdKeeper:
         self.tier.close()
 
     async def _look(self) -> None:
-        """What there is in the directory, and what is due."""
-        directory = self.tier.days.directory
-        files = await self.tier.in_thread(list_days, directory)
+        """What there is in the directory, and what is due; whatever can be known of files without a question is read.
+
+        Raises:
+            Unavailable: Redis, the directory, or a file can't be read.
+        """
+        known = self.tier.days
+        files = await self.tier.in_thread(known.look_anew)
         self.days, self.bytes = len(files), sum(file.size for file in files)
         self.oldest = name_of(files[0].day).partition(".")[0] if files else None
         if files:
@@ -88,6 +95,7 @@ class ColdKeeper:
         metrics.cold_days.set(self.days)
         metrics.cold_bytes.set(self.bytes)
         metrics.cold_due_days.set(self.due_days)
+        await self.tier.in_thread(known.summaries)
 
     async def _move(self) -> None:
         """One pass, in a process of its own."""

@@ -6,7 +6,6 @@ Everything here blocks: it belongs into a thread. What is known of a file is kep
 
 from __future__ import annotations
 
-import os
 import sys
 import threading
 import time
@@ -21,7 +20,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from slurmjcd.cold.engine import Engine, Question, Runs
-from slurmjcd.cold.files import DayFile, list_days, unreadable
+from slurmjcd.cold.files import DayFile, list_days, state_of, unreadable
+from slurmjcd.cold.mark import Place
 from slurmjcd.cold.prefilter import NUMBERS, Prefilter, Span, Spans, Values
 from slurmjcd.cold.writer import INDEXED, RECORD, about_of
 from slurmjcd.errors import Unavailable
@@ -69,10 +69,14 @@ class Found:
 
 
 class ColdDays:
-    """The files of one directory."""
+    """The files of one directory.
 
-    def __init__(self, directory: Path, engine: Engine) -> None:
-        self.directory = directory
+    Args:
+        place: knows whether it is the right one; None for who has made sure of that.
+    """
+
+    def __init__(self, directory: Path, engine: Engine, place: Place | None = None) -> None:
+        self.directory, self._place = directory, place
         self.engine = engine
         self._lock = threading.Lock()
         self._known: dict[DayFile, Summary] = {}
@@ -85,21 +89,30 @@ class ColdDays:
         tells; listed long enough after it, the list is good until the next.
 
         Raises:
-            Unavailable: the directory can't be read.
+            Unavailable: the directory can't be read, or is not the one it was.
         """
-        try:
-            status = os.stat(self.directory)
-        except OSError as exc:
-            raise unreadable(self.directory, exc) from exc
-        state, now_ns = (status.st_dev, status.st_ino, status.st_mtime_ns), time.time_ns()
+        status, now_ns = state_of(self.directory), time.time_ns()
+        state = status.st_dev, status.st_ino, status.st_mtime_ns
         with self._lock:
             if self._listed is not None and self._listed[0] == state:
                 return self._listed[1]
         files = tuple(list_days(self.directory))
+        if self._place is not None:
+            self._place.check(empty=not files)
         if now_ns - status.st_mtime_ns > _SETTLED_NS:
             with self._lock:
                 self._listed = state, files
         return files
+
+    def look_anew(self) -> tuple[DayFile, ...]:
+        """The files there are, each looked at: a file that was written over in its place is seen so, too.
+
+        Raises:
+            Unavailable: as `files`.
+        """
+        with self._lock:
+            self._listed = None
+        return self.files()
 
     def summaries(self) -> list[Summary]:
         """Of each file there is now, oldest day first.

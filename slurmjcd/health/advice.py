@@ -50,6 +50,8 @@ def about_spool(kind: str, path: str) -> str:
 
 def about_cold(why: str) -> str:
     """What to do when days can't be moved into files, or these can't be read."""
+    if "its mark" in why or "no mark" in why:
+        return "Mount the directory of cold.dir. Questions for older days fail until then, and these stay in Redis."
     if "can't be written" in why:
         return "Look at the disk of cold.dir: `df -h`, `dmesg`, its owner. Until then these days stay in Redis."
     if "can't be read" in why:

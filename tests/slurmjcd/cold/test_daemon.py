@@ -133,6 +133,45 @@ async def test_a_directory_that_goes_away_stops_nothing_but_its_questions(
     )
 
 
+async def test_an_empty_directory_in_its_place_is_not_taken_for_it(
+    make_redis: MakeRedis, make_daemon: MakeDaemon, tmp_path: Path
+) -> None:
+    """As when its file system isn't mounted: on a login node, on the controller, and there after a restart."""
+    server, files, now = make_redis(), tmp_path / "files", int(time.time())
+    files.mkdir()
+    daemon = make_daemon(redis_address=server.address, settings=settings(files))
+    with server.client() as client:
+        store = Store(client)
+        store.put(job(1, now - 30 * 86400), job(2, now))
+        wait_until(lambda: store.ids() == [2], what="an old job in a file")
+        moved = files.rename(tmp_path / "elsewhere")
+        files.mkdir()
+        store.put(job(3, now - 40 * 86400))
+        wait_until(lambda: cold(daemon)["failures_total"] > 0, what="a failure that is counted")
+        login = make_daemon(
+            "login", redis_address=server.address, settings={**settings(files), "daemon": {"roles": ["query"]}}
+        )
+        daemon.stop()
+        daemon.start()
+        for each, why in (
+            (login, "has no files and no mark (.slurmjcd) of a daemon that moves days: is it mounted?"),
+            (daemon, "is not the directory that days were moved to, its mark (.slurmjcd) is missing: mount that one"),
+        ):
+            wire = await Wire.connect(each.query_socket)
+            said = text(await wire.call("SLURMJC.MATCH", "q"))
+            assert said.startswith(f"UNAVAILABLE Redis and files: {files} {why}"), said
+            await wire.close()
+        assert not list(files.iterdir())
+        files.rmdir()
+        moved.rename(files)
+        wait_until(lambda: store.ids() == [2], what="the old job moved after all")
+        for each in (login, daemon):
+            wire = await Wire.connect(each.query_socket)
+            await wire.call("SLURMJC.MATCH", "q")
+            assert len(await wire.call("SLURMJC.FETCH", "q", 10, "RECORDS")) == 3
+            await wire.close()
+
+
 @pytest.mark.parametrize(
     ("section", "why"),
     [

@@ -272,6 +272,33 @@ def test_no_directory_is_named(engine: Engine, tmp_path: Path) -> None:
         ask(ColdDays(tmp_path / "away", engine))
 
 
+def test_a_link_to_nowhere_is_named(engine: Engine, tmp_path: Path) -> None:
+    """Files that were moved to a larger disk, which isn't mounted."""
+    days, disk = tmp_path / "days", tmp_path / "disk"
+    days.mkdir()
+    disk.mkdir()
+    write_files(disk, [job(1)])
+    (days / "2022-01-08.parquet").symlink_to(disk / "2022-01-08.parquet")
+    assert ask(ColdDays(days, engine)) == [job(1)]
+    disk.rename(tmp_path / "away")
+    with pytest.raises(Unavailable, match=f"^{days}/2022-01-08.parquet can't be read: No such file or directory"):
+        ask(ColdDays(days, engine))
+
+
+def test_a_file_that_is_written_over_in_its_place_is_seen(engine: Engine, tmp_path: Path) -> None:
+    """The directory's time doesn't tell it."""
+    write_files(tmp_path, [job(1)])
+    os.utime(tmp_path, (NOON, NOON))
+    days = ColdDays(tmp_path, engine)
+    assert ask(days, "job", "1,2") == [job(1)]
+    (tmp_path / "other").mkdir()
+    write_files(tmp_path / "other", [job(1), job(2)])
+    os.utime(tmp_path, (NOON, NOON))
+    (tmp_path / "2022-01-08.parquet").write_bytes((tmp_path / "other" / "2022-01-08.parquet").read_bytes())
+    days.look_anew()
+    assert ask(days, "job", "2") == [job(2)]
+
+
 def test_what_else_lies_there_is_left_alone(engine: Engine, tmp_path: Path) -> None:
     for name in (
         "README",
