@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 
 from slurmjcd.cold.engine import Engine, Question, Runs
 from slurmjcd.cold.files import DayFile, list_days, state_of, unreadable
+from slurmjcd.cold.footer import read_footer
 from slurmjcd.cold.mark import Place
 from slurmjcd.cold.prefilter import NUMBERS, Prefilter, Span, Spans, Values
 from slurmjcd.cold.writer import INDEXED, RECORD, about_of
@@ -135,10 +136,8 @@ class ColdDays:
         with self._lock:
             known = self._known.get(file)
         if known is None:
-            try:
-                known = _summary(file, pq.read_metadata(file.path))
-            except (OSError, pa.ArrowException, ValueError, KeyError) as exc:
-                raise unreadable(file.path, exc) from exc
+            with _damage_of(file.path):
+                known = _summary(file)
             with self._lock:
                 self._known[file] = known
         return known
@@ -185,9 +184,10 @@ class ColdDays:
         path, columns = summary.file.path, prefilter.columns
         if not prefilter.may_hold(summary.spans, summary.values):
             return
-        with _damage_of(path), pq.ParquetFile(path, **_OPTIONS) as file:
-            _check(path, summary.file.day, file.metadata)
-            for number in candidates(file.metadata, prefilter):
+        with _damage_of(path), pa.OSFile(str(path)) as source:
+            metadata, _ = _look_into(source, summary.file)
+            file = pq.ParquetFile(source, metadata=metadata, **_OPTIONS)
+            for number in candidates(metadata, prefilter):
                 mask = None
                 if columns:
                     found = prefilter.rows(file.read_row_group(number, columns=columns, use_threads=False))
@@ -225,7 +225,7 @@ def _damage_of(path: Path) -> Iterator[None]:
     """Have errors name the file."""
     try:
         yield
-    except (OSError, pa.ArrowException) as exc:
+    except (OSError, pa.ArrowException, ValueError, KeyError) as exc:
         raise unreadable(path, exc) from exc
     except Unavailable as exc:
         raise exc if str(path) in str(exc) else Unavailable(f"{path} can't be read: {exc}") from exc
@@ -240,20 +240,22 @@ def candidates(metadata: Any, prefilter: Prefilter) -> list[int]:
     return [number for number in groups if prefilter.may_hold(_spans(metadata.row_group(number), places, columns))]
 
 
-def _check(path: Path, day: int, metadata: Any) -> dict[str, Any]:
-    """What a file says of itself.
+def _look_into(source: Any, file: DayFile) -> tuple[Any, dict[str, Any]]:
+    """The metadata of a file that is open, and what is in it of slurmjcd.
 
     Raises:
-        Unavailable: it is not what was written for that day.
+        Unavailable: it is not what was written for that day; or what `_damage_of` makes one.
     """
+    path, (metadata, is_sealed) = file.path, read_footer(source)
     about = about_of(path, metadata)
-    if about["day"] != day or about["rows"] != metadata.num_rows:
+    if about["day"] != file.day or about["rows"] != metadata.num_rows or (about.get("sealed") and not is_sealed):
         raise Unavailable(f"{path} can't be read: it isn't the file that was written under this name")
-    return about
+    return metadata, about
 
 
-def _summary(file: DayFile, metadata: Any) -> Summary:
-    about = _check(file.path, file.day, metadata)
+def _summary(file: DayFile) -> Summary:
+    with pa.OSFile(str(file.path)) as source:
+        metadata, about = _look_into(source, file)
     places = _places(metadata)
     groups = [_spans(metadata.row_group(number), places, INDEXED) for number in range(metadata.num_row_groups)]
     spans = {

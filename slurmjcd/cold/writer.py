@@ -13,7 +13,8 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from slurmjcd.cold.files import DAY_S, FORMAT, TEMPORARY, name_of, unreadable
+from slurmjcd.cold.files import DAY_S, FORMAT, TEMPORARY, name_of
+from slurmjcd.cold.footer import BrokenFooter, read_footer, seal
 from slurmjcd.cold.prefilter import folded
 from slurmjcd.errors import SlurmjcdError, Unavailable
 from slurmjcd.exporting.flat import COLUMNS, row
@@ -75,7 +76,7 @@ def write_day(directory: Path, day: int, records: Iterable[bytes]) -> Path | Non
             _read_back(path, tally)
             return path
         path.unlink()
-    except (OSError, pa.ArrowException) as exc:
+    except (OSError, BrokenFooter, pa.ArrowException) as exc:
         path.unlink(missing_ok=True)
         text = exc.strerror if isinstance(exc, OSError) and exc.strerror else str(exc)
         raise NotWritten(f"{path} can't be written: {text}") from exc
@@ -104,7 +105,7 @@ def _write(path: Path, day: int, records: Iterable[bytes]) -> _Tally:
     tally, reach = _Tally(), (day + 1) * DAY_S
     columns, listed = schema(), {name: set[Any]() for name in LISTED}
     path.unlink(missing_ok=True)
-    with path.open("xb") as out:
+    with path.open("x+b") as out:
         os.fchmod(out.fileno(), 0o640)
         options: dict[str, Any] = {
             "compression": "zstd",
@@ -126,9 +127,11 @@ def _write(path: Path, day: int, records: Iterable[bytes]) -> _Tally:
                 writer.write_table(table, row_group_size=GROUP_ROWS)
             about = {
                 "format": int(FORMAT), "day": day, "rows": tally.rows, "digest": tally.digest, "reach": reach,
+                "sealed": True,
                 "values": {name: sorted(known) for name, known in listed.items() if len(known) <= _LISTED_MAX},
             }  # fmt: skip
             writer.add_key_value_metadata({META: json.dumps(about).encode()})
+        seal(out)
         out.flush()
         os.fsync(out.fileno())
         os.posix_fadvise(out.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)  # so that what is read back is the disk's
@@ -155,27 +158,22 @@ def _batches(records: Iterable[bytes]) -> Iterator[list[bytes]]:
 
 def _read_back(path: Path, wanted: _Tally) -> None:
     found = _Tally()
-    with pq.ParquetFile(path, page_checksum_verification=True) as file:
+    with pa.OSFile(str(path)) as source:
+        metadata, _ = read_footer(source)
+        file = pq.ParquetFile(source, metadata=metadata, page_checksum_verification=True)
         for group in range(file.num_row_groups):
-            found.add(file.read_row_group(group, columns=[RECORD]).column(0).to_pylist())
+            # all columns, as each page has a checksum
+            found.add(file.read_row_group(group, use_threads=False).column(RECORD).to_pylist())
     if (found.rows, found.digest) != (wanted.rows, wanted.digest):
         raise OSError(0, f"read back, it has {found.rows} records instead of {wanted.rows}, or others")
 
 
-def read_about(path: Path) -> dict[str, Any]:
+def about_of(path: Path, metadata: Any) -> dict[str, Any]:
     """What its metadata says of a file.
 
     Raises:
-        Unavailable: it can't be read, or is of a version that this slurmjcd doesn't know.
+        Unavailable: nothing, or it is of a version that this slurmjcd doesn't know.
     """
-    try:
-        return about_of(path, pq.read_metadata(path))
-    except (OSError, pa.ArrowException) as exc:
-        raise unreadable(path, exc) from exc
-
-
-def about_of(path: Path, metadata: Any) -> dict[str, Any]:
-    """The same of metadata that was read."""
     raw = (metadata.metadata or {}).get(META)
     if raw is None:
         raise Unavailable(f"{path} can't be read: slurmjcd has not written it, move it away from there")

@@ -144,13 +144,8 @@ def test_files_of_days_without_the_user_are_not_opened(engine: Engine, tmp_path:
     days = ColdDays(tmp_path, engine)
     days.summaries()
     opened: list[str] = []
-
-    class Opened(pq.ParquetFile):  # type: ignore[misc]
-        def __init__(self, path: Path, **more: Any) -> None:
-            opened.append(path.name)
-            super().__init__(path, **more)
-
-    monkeypatch.setattr(reader.pq, "ParquetFile", Opened)
+    os_file = pa.OSFile
+    monkeypatch.setattr(reader.pa, "OSFile", lambda path: opened.append(Path(path).name) or os_file(path))
     for words in (("user", "Bob"), ("uid", 1001), ("account", "bOB"), ("viewer", 1001), ("uid", "1,1001")):
         assert ask(days, *words) == [jobs[1]]
         assert opened == ["2022-01-09.parquet"]
@@ -251,6 +246,30 @@ def test_rows_out_of_order_are_an_error(engine: Engine, tmp_path: Path) -> None:
     publish(path, DAY)
     with pytest.raises(Unavailable, match="record 1 of a row group is damaged, or not in its place"):
         ask(ColdDays(tmp_path, engine))
+
+
+def test_no_bit_of_a_file_flips_in_silence(engine: Engine, tmp_path: Path, monkeypatch: Any) -> None:
+    """The answer is the whole one, or an error: pages have checksums, the footer has a digest."""
+    monkeypatch.setattr(writer, "GROUP_ROWS", 5)
+    stored = [job(number, NOON + number, uid=1000 + number % 2) for number in range(1, 16)]
+    write_files(tmp_path, stored)
+    path = tmp_path / "2022-01-08.parquet"
+    whole = path.read_bytes()
+    footer = len(whole) - 8 - int.from_bytes(whole[-8:-4], "little")
+    assert footer - len(b"SJDIGEST") - 16 == whole.index(b"SJDIGEST")
+    questions = [("uid", 1000), ("start", NOON + 8, "state", 3), ()]
+    expected = [stored[1::2], stored[7:], stored]
+    errors = 0
+    # some of each page, and more of what follows the last
+    for place in {*range(3, len(whole), 97), *range(footer - 24, len(whole), 23)}:
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1 << place % 8]) + whole[place + 1 :])
+        for words, rows in zip(questions, expected, strict=True):
+            try:
+                assert ask(ColdDays(tmp_path, engine), *words) == rows, (place, words)
+            except Unavailable as exc:
+                assert str(exc).startswith(f"{path} can't be read: ")  # noqa: PT017
+                errors += 1
+    assert errors > 500
 
 
 def test_a_later_version_is_named(engine: Engine, tmp_path: Path, monkeypatch: Any) -> None:
