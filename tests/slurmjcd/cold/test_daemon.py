@@ -48,16 +48,18 @@ def stage(daemon: Daemon) -> dict[str, Any]:
     return found
 
 
-def sacct(directory: Path, daemon: Daemon, *words: str) -> list[list[str]]:
+def sacct(
+    directory: Path, daemon: Daemon, *words: str, columns: str = "jobid,state,end", zone: str = "UTC"
+) -> list[list[str]]:
     plugins = directory / "plugins"
     if not plugins.exists():
         plugins.mkdir(parents=True)
         (plugins / PLUGIN.name).symlink_to(PLUGIN)
         options = SlurmOptions(cluster="c", job_comp_type="jobcomp/redis", job_comp_loc=str(daemon.run_dir))
         (directory / "slurm.conf").write_text(slurm_conf(directory, directory / "munge.sock", [1, 2, 3], options))
-    env = {**os.environ, "SLURM_CONF": str(directory / "slurm.conf"), "TZ": "UTC"}
+    env = {**os.environ, "SLURM_CONF": str(directory / "slurm.conf"), "TZ": zone}
     done = subprocess.run(
-        ["sacct", "-c", "-a", "-n", "-P", "-o", "jobid,state,end", *words], env=env, capture_output=True, text=True,
+        ["sacct", "-c", "-a", "-n", "-P", "-o", columns, *words], env=env, capture_output=True, text=True,
         check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
