@@ -16,6 +16,7 @@ from slurmjcd.client.failure import ERROR, UNREACHABLE, Failure
 from slurmjcd.client.flags import Seconds
 
 if TYPE_CHECKING:
+    from slurmjcd.cold.reader import ColdDays
     from slurmjcd.config.settings import Config
     from slurmjcd.importing.item import Source
     from slurmjcd.importing.run import Summary
@@ -154,7 +155,7 @@ async def do_import(config: Config, source: Source, refused_path: Path, *, dry: 
     from slurmjcd.store.store import Store
 
     store = Store(config)
-    target = Target(store, config.redis)
+    target = Target(store, config.redis, _files_of(config))
     refused = RefusedFile(refused_path, source.identity, source.heading)
     try:
         await drained(config, store, wait_s=wait_s, tell=lambda text: click.echo(f"slurmjc: {text}", err=True))
@@ -164,6 +165,26 @@ async def do_import(config: Config, source: Source, refused_path: Path, *, dry: 
     finally:
         refused.close()
         await target.close()
+
+
+def _files_of(config: Config) -> ColdDays | None:
+    """The files of older days.
+
+    Raises:
+        ConfigError: they can't be read with what is installed.
+    """
+    if config.cold.dir is None:
+        return None
+    from slurmjcd.config import checks
+    from slurmjcd.errors import ConfigError
+
+    if problems := checks.about_cold(config):
+        raise ConfigError("\n".join(problems))
+    from slurmjcd.cold.engine import Engine
+    from slurmjcd.cold.mark import Place
+    from slurmjcd.cold.reader import ColdDays
+
+    return ColdDays(config.cold.dir, Engine(config.cold.engine), Place(config.cold.dir, None))
 
 
 def _password(path: Path | None) -> str | None:

@@ -18,7 +18,7 @@ SECRET_MAX_BYTES = 4096
 def check_machine(config: Config) -> None:
     """Raise ConfigError with one line for each thing that would keep the daemon from working."""
     problems: list[str] = []
-    for check in (_check_users, _check_directories, _check_secrets, _check_cold):
+    for check in (_check_users, _check_directories, _check_secrets, about_cold):
         problems.extend(check(config))
     if problems:
         raise ConfigError("\n".join(problems))
@@ -96,7 +96,7 @@ def _check_directories(config: Config) -> list[str]:
     return [problem for path, key in keys.items() if (problem := _directory_problem(key, path))]
 
 
-def _check_cold(config: Config) -> list[str]:
+def about_cold(config: Config) -> list[str]:
     """Of [cold]: the library, the engine, the directory."""
     directory = config.cold.dir
     if directory is None:

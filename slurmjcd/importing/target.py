@@ -8,12 +8,13 @@ asked for, no log has it; nor is submit of what started: slurmdbd takes the time
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections import defaultdict
 from collections.abc import Awaitable, Iterable, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from slurmjcd import protocol, record
 from slurmjcd.config.settings import RedisSection
@@ -28,6 +29,10 @@ from slurmjcd.store.store import Shard, Store
 from slurmjcd.store.storeinfo import StoreInfo
 from slurmjcd.store.storelink import StoreLink
 
+if TYPE_CHECKING:
+    from slurmjcd.cold.reader import ColdDays
+
+DAY_S: Final = 86_400
 _PAGE: Final = b"2000"
 _QUERY: Final = b"import-%d" % os.getpid()
 _JOB_ID = record.POSITION["job_id"]
@@ -76,10 +81,15 @@ def _equal(one: int, other: int, shift_s: int) -> bool:
 
 
 class Target:
-    """Two connections to each shard: one asks, one stores. A batch is asked for while the one before it is stored."""
+    """Two connections to each shard: one asks, one stores. A batch is asked for while the one before it is stored.
 
-    def __init__(self, store: Store, config: RedisSection) -> None:
-        self._config = config
+    Args:
+        files: those of older days, where there are any.
+    """
+
+    def __init__(self, store: Store, config: RedisSection, files: ColdDays | None = None) -> None:
+        self._config, self._files = config, files
+        self._asked: tuple[set[int], int] = (set(), 0)  # job ids, and since when their runs ended
         self._layout = StoreLayout(store, writes=True)
         self._parts = [_Part(shard) for shard in store.shards]
         self._stored = 0  # of a batch of which other shards refused their part
@@ -121,12 +131,16 @@ class Target:
                 ids[shard_of(item.fields["job_id"], len(ids))].add(item.fields["job_id"])
         # a run that is there and ended earlier is found all the same: its start is the same, so it isn't over before
         since = min((_earliest(item) for item in items if item.fields is not None), default=0)
+        self._asked = set().union(*ids), since
         await self._all([part.ask(sorted(own), since) for part, own in zip(self._parts, ids, strict=True)])
 
     async def known(self) -> dict[int, list[Run]]:
-        """The runs in the store, by job id, that `ask` asked for."""
+        """The runs in the store, by job id, that `ask` asked for; in files too, where days go after a while."""
         found: dict[int, list[Run]] = defaultdict(list)
         await self._all([part.known(found) for part in self._parts])
+        if self._files is not None and self._asked[0]:
+            # behind Redis: what is moved meanwhile is in a file before it leaves there
+            await asyncio.to_thread(_find_in_files, self._files, *self._asked, found)
         return found
 
     # ---- what comes ----------------------------------------------------------------------------------------------
@@ -226,11 +240,7 @@ class _Part:
             return
         while page := await self.asker.call(protocol.FETCH, self._prefix, _QUERY, _PAGE, b"RECORDS"):
             for blob in page:
-                try:
-                    row = record.decode_row(blob)
-                except ProtocolError as exc:
-                    raise Unavailable(f"the store holds what is no record: {exc}") from exc
-                found[row[_JOB_ID]].append(Run(*_RUN(row)))
+                _add(blob, found)
 
     async def put(self, words: list[bytes], places: list[int], records: list[bytes]) -> None:
         self.places = places
@@ -247,6 +257,22 @@ class _Part:
             raise Unavailable("Redis replied to SLURMJC.PUT with no number")
         self.has_batch = True
         return reply
+
+
+def _find_in_files(files: ColdDays, ids: set[int], since: int, found: dict[int, list[Run]]) -> None:
+    for summary in files.summaries():
+        if (summary.file.day + 1) * DAY_S > since:
+            for records in files.runs_of(summary, ids):
+                for blob in records.to_pylist():
+                    _add(blob, found)
+
+
+def _add(blob: bytes, found: dict[int, list[Run]]) -> None:
+    try:
+        row = record.decode_row(blob)
+    except ProtocolError as exc:
+        raise Unavailable(f"the store holds what is no record: {exc}") from exc
+    found[row[_JOB_ID]].append(Run(*_RUN(row)))
 
 
 def _numbers(spool: tuple[str, int], places: list[int], count: int) -> list[bytes]:

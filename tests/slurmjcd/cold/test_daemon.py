@@ -201,7 +201,7 @@ def test_without_pyarrow_it_is_refused(tmp_path: Path, monkeypatch: pytest.Monke
     (tmp_path / "files").mkdir()
     (tmp_path / "files").chmod(0o755)
     config = Config.model_validate({"cold": {"dir": str(tmp_path / "files"), "engine": str(ENGINE)}})
-    assert checks._check_cold(config) == []
+    assert checks.about_cold(config) == []
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    (problem,) = checks._check_cold(config)
+    (problem,) = checks.about_cold(config)
     assert problem.startswith("cold.dir: files of older days need pyarrow: pip install 'slurmjcd[parquet]'")
