@@ -22,6 +22,7 @@ from slurmjcd.cold.moving import Pass
 from slurmjcd.cold.reader import ColdDays
 from slurmjcd.config.settings import Config
 from slurmjcd.errors import SlurmjcdError
+from slurmjcd.store.layout import StoreLayout
 from slurmjcd.store.store import Store
 
 _LOWEST: Final = 19
@@ -42,12 +43,29 @@ def run(config: Config) -> None:
     assert section.dir is not None
     with asyncio.Runner() as runner:
         store = store_of(config, runner)
+        runner.run(_refuse_moving_jobs(store))
         hot = HotDays(store, runner)
         try:
             if not Pass(section, hot, ColdDays(section.dir, Engine(section.engine)), tell).run(time.time()):
                 tell({"busy": True})
         finally:
             hot.close()
+
+
+async def _refuse_moving_jobs(store: Store) -> None:
+    """A day that leaves one layout while it is copied to another would not be missed there.
+
+    Raises:
+        Unavailable: jobs lie, or are to lie, in another number of shards.
+    """
+    layout = StoreLayout(store, writes=True)
+    try:
+        await layout.check_writing()
+    except BaseException:
+        await store.close()
+        raise
+    finally:
+        await layout.close()
 
 
 def store_of(config: Config, runner: asyncio.Runner) -> Store:

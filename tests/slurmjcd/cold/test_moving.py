@@ -220,6 +220,19 @@ def test_one_mover_at_a_time(store: Store, server: RedisServer, engine: Engine, 
     assert store.ids() == []
 
 
+@pytest.mark.parametrize(("layout", "why"), [("1>3", "jobs are being moved from 1 shards to 3"), ("3", "in 3 shards")])
+def test_nothing_moves_while_jobs_go_to_other_shards(
+    store: Store, server: RedisServer, tmp_path: Path, layout: str, why: str
+) -> None:
+    store.put(job(1))
+    store.client.set("job:shards", layout)
+    done = run_mover(config_for(server, tmp_path).model_dump_json(exclude={"ingest", "query"}))
+    assert why in json.loads(done.stdout)["error"]
+    assert store.ids() == [1]
+    store.client.delete("job:shards")
+    assert "moved" in run_mover(config_for(server, tmp_path).model_dump_json(exclude={"ingest", "query"})).stdout
+
+
 def run_mover(config: str) -> subprocess.CompletedProcess[str]:
     """A mover as the daemon starts it: stdin stays open until it is done."""
     words = [sys.executable, "-m", "slurmjcd.cold.mover"]
