@@ -28,6 +28,7 @@ from slurmjcd.spool.disk import sync_directory
 log = logging.getLogger(__name__)
 
 _BATCH: Final = 10_000  # records looked up together
+_REMOVED_MAX: Final = 31  # files by one pass, which is one a day: a clock that is years ahead must not take them all
 _TRIES: Final = 3  # for a day that gets records while it is moved
 _ID, _SUBMIT, _START = (POSITION[name] for name in ("job_id", "submit", "start"))
 
@@ -89,16 +90,15 @@ class Pass:
                 continue
             for _ in range(_TRIES):
                 parts = self._hot.days().get(day, [])
-                if not parts or self._move(day, parts, now_s):
+                if not parts or self._move(day, parts):
                     break
                 log.info("cold: %s got jobs while it was moved, once more", name_of(day))
 
-    def _move(self, day: int, parts: list[Part], now_s: float) -> bool:
+    def _move(self, day: int, parts: list[Part]) -> bool:
         """False when the day got records meanwhile."""
         began = time.monotonic()
         jobs = sum(part.jobs for part in parts)
-        if not self._is_too_old(day, now_s):
-            self._write(day, parts)
+        self._write(day, parts)
         if not self._hot.drop(day, parts):
             return False
         self._tell({"moved": name_of(day), "jobs": jobs, "seconds": round(time.monotonic() - began, 3)})
@@ -155,14 +155,14 @@ class Pass:
 
     # ---- retention of files --------------------------------------------------------------------------------------
 
-    def _is_too_old(self, day: int, now_s: float) -> bool:
-        return self._section.keep_days > 0 and is_due(day, self._section.keep_days, now_s)
-
     def _remove_old(self, now_s: float) -> None:
-        for file in list_days(self._directory):
-            if self._is_too_old(file.day, now_s):
-                file.path.unlink(missing_ok=True)
-                self._tell({"removed": name_of(file.day)})
+        keep_days = self._section.keep_days
+        if not keep_days:
+            return
+        old = [file for file in list_days(self._directory) if is_due(file.day, keep_days, now_s)]
+        for file in old[:_REMOVED_MAX]:
+            file.path.unlink(missing_ok=True)
+            self._tell({"removed": name_of(file.day)})
 
 
 def _without(records: Iterator[bytes], runs: Runs, *, ties: bool) -> Iterator[bytes]:

@@ -156,6 +156,18 @@ def test_files_go_when_they_are_old_enough(store: Store, server: RedisServer, en
     assert (tmp_path / "notes.txt").exists()
 
 
+def test_a_clock_that_is_years_ahead_does_not_take_all(
+    store: Store, server: RedisServer, engine: Engine, tmp_path: Path
+) -> None:
+    """Nor the days in Redis, which it makes old enough to be moved and to be removed."""
+    write_files(tmp_path, [job(number, NOON + number * 86400) for number in range(1, 101)])
+    store.put(*(job(number, NOON + number * 86400) for number in range(101, 108)))
+    move(config_for(server, tmp_path, after_days=7, keep_days=730), engine, NOON + 20 * 365 * 86400)
+    assert [record["job_id"] for record in in_files(tmp_path, engine)] == list(range(32, 108))
+    move(config_for(server, tmp_path, after_days=7, keep_days=730), engine, NOON + 110 * 86400)
+    assert [record["job_id"] for record in in_files(tmp_path, engine)] == list(range(32, 108))
+
+
 def test_a_file_that_cannot_be_written_leaves_its_day_in_redis(
     store: Store, server: RedisServer, engine: Engine, tmp_path: Path, monkeypatch: Any
 ) -> None:

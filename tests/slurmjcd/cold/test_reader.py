@@ -248,8 +248,8 @@ def test_rows_out_of_order_are_an_error(engine: Engine, tmp_path: Path) -> None:
         ask(ColdDays(tmp_path, engine))
 
 
-def test_no_bit_of_a_file_flips_in_silence(engine: Engine, tmp_path: Path, monkeypatch: Any) -> None:
-    """The answer is the whole one, or an error: pages have checksums, the footer has a digest."""
+def test_no_bit_of_a_footer_flips_in_silence(engine: Engine, tmp_path: Path, monkeypatch: Any) -> None:
+    """The answer is the whole one, or an error."""
     monkeypatch.setattr(writer, "GROUP_ROWS", 5)
     stored = [job(number, NOON + number, uid=1000 + number % 2) for number in range(1, 16)]
     write_files(tmp_path, stored)
@@ -260,8 +260,7 @@ def test_no_bit_of_a_file_flips_in_silence(engine: Engine, tmp_path: Path, monke
     questions = [("uid", 1000), ("start", NOON + 8, "state", 3), ()]
     expected = [stored[1::2], stored[7:], stored]
     errors = 0
-    # some of each page, and more of what follows the last
-    for place in {*range(3, len(whole), 97), *range(footer - 24, len(whole), 23)}:
+    for place in range(footer - 24, len(whole), 17):
         path.write_bytes(whole[:place] + bytes([whole[place] ^ 1 << place % 8]) + whole[place + 1 :])
         for words, rows in zip(questions, expected, strict=True):
             try:
