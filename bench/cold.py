@@ -38,6 +38,8 @@ HOT_DAYS: Final = 7
 _TIMES: Final = [POSITION[name] for name in ("submit", "eligible", "start", "end")]
 _ID, _END, _RESTART = (POSITION[name] for name in ("job_id", "end", "restart_count"))
 _OFTEN: Final = 5
+RARE_USER: Final = "user351"  # has a job on about a tenth of the days
+_SETTLED_S: Final = 2.5  # until the list of files is taken to be good until the directory changes; see reader.py
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -145,6 +147,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
             begin = time.perf_counter()
             asyncio.run(asked(daemon, [("AGG", ("BY", "user", "job", "1"))]))
             result["first_question_s"] = time.perf_counter() - begin
+            time.sleep(_SETTLED_S)
             for _ in options.machine.rounds(options.rounds):
                 rounds.append(measure_round(daemon, site, first, hot_from, options))
         finally:
@@ -167,6 +170,7 @@ def measure_round(
         "id_cold": ("MATCH", ("job", cold_id)),
         "user_month": ("MATCH", ("user", "user007", "state", "3,4,5,6", *month)),
         "user_two_years": ("MATCH", ("user", "user007")),
+        "rare_user_two_years": ("MATCH", ("user", RARE_USER)),
         "agg_month": ("AGG", ("BY", "account", "state", "3,4,5,6", *month)),
         "agg_year": ("AGG", ("BY", "account", "start", (hot_from + HOT_DAYS - 365) * DAY_S)),
     }

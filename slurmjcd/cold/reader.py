@@ -269,7 +269,7 @@ def _summary(file: DayFile) -> Summary:
 
 
 def _places(metadata: Any) -> dict[str, int]:
-    return {metadata.schema.column(place).name: place for place in range(metadata.num_columns)}
+    return {name: place for place, name in enumerate(metadata.schema.names)}
 
 
 def _spans(group: Any, places: dict[str, int], columns: Iterable[str]) -> dict[str, Span]:
