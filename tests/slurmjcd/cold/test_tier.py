@@ -71,11 +71,13 @@ class Tiered:
                 self.tier.close()
 
 
-async def rows(wire: Wire, *words: object, count: int = 1000, form: tuple[str, ...] = ("RECORDS",)) -> list[Any]:
+async def rows(
+    wire: Wire, *words: object, count: int = 1000, form: tuple[str, ...] = ("RECORDS",), name: str = "job"
+) -> list[Any]:
     found = await wire.call("SLURMJC.MATCH", "q", *map(str, words))
     if found is None:
         return []
-    assert found == b"job:mat:q", found
+    assert found == f"{name}:mat:q".encode(), found
     out: list[Any] = []
     while page := await wire.call("SLURMJC.FETCH", "q", count, *form):
         assert isinstance(page, list), page
