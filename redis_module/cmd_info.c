@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* SLURMJC.INFO prefix [SEGMENTS] */
+/* SLURMJC.INFO prefix [SEGMENTS | REPLICATION] */
 #include "commands.h"
 #include "event_stream.h"
 #include "queries.h"
+#include "segment_type.h"
 
 #include <string.h>
-#include <strings.h>
 
 struct totals {
     uint64_t jobs, bytes, segments;
@@ -244,20 +244,49 @@ static void reply_server(struct replying *rp)
     RedisModule_FreeServerInfo(rp->ctx, info);
 }
 
+/* What tells, asked of a master and of its replica, whether the replica has all
+ * that the master has. Of a replica the offset is what it has applied. */
+static int reply_replication(RedisModuleCtx *ctx)
+{
+    struct replying rp = {.ctx = ctx};
+    RedisModuleServerInfoData *info =
+        RedisModule_GetServerInfo(ctx, "replication");
+    bool replica = RedisModule_GetContextFlags(ctx) &
+                   REDISMODULE_CTX_FLAGS_SLAVE;
+
+    RedisModule_ReplyWithMap(ctx, REDISMODULE_POSTPONED_LEN);
+    pair_info(&rp, info, "role", "role");
+    pair_info(&rp, info, "master_link_status", "master_link_status");
+    pair_info_number(&rp, info, "master_last_io_seconds_ago",
+                     "master_last_io_seconds_ago");
+    pair_info(&rp, info, "master_replid", "replid");
+    pair_info_number(&rp, info, replica ? "slave_repl_offset"
+                                        : "master_repl_offset", "offset");
+    pair_number(&rp, "segments_gone", jc_segments_gone());
+    pair_number(&rp, "flushes", jc_store_flushes());
+    RedisModule_ReplySetMapLength(ctx, rp.pairs);
+    RedisModule_FreeServerInfo(ctx, info);
+    return REDISMODULE_OK;
+}
+
 int jc_info_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc)
 {
     struct replying rp = {.ctx = ctx};
+    bool segments, replication;
     struct jc_slice prefix;
     struct totals t;
 
     if (argc < 2 || argc > 3)
         return RedisModule_WrongArity(ctx);
-    if (argc == 3 && strcasecmp(RedisModule_StringPtrLen(argv[2], NULL),
-                                "SEGMENTS"))
+    segments = argc == 3 && jc_arg_is(argv[2], "SEGMENTS");
+    replication = argc == 3 && jc_arg_is(argv[2], "REPLICATION");
+    if (argc == 3 && !segments && !replication)
         return RedisModule_ReplyWithError(
-            ctx, "ERR syntax: SLURMJC.INFO prefix [SEGMENTS]");
+            ctx, "ERR syntax: SLURMJC.INFO prefix [SEGMENTS | REPLICATION]");
     if (!jc_check_prefix(ctx, argv[1]))
         return REDISMODULE_OK;
+    if (replication)
+        return reply_replication(ctx);
     prefix = jc_arg(argv[1]);
     t = totals_of(ctx, prefix);
     RedisModule_ReplyWithMap(ctx, REDISMODULE_POSTPONED_LEN);
@@ -275,7 +304,7 @@ int jc_info_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc)
                 jc_query_count(RedisModule_GetSelectedDb(ctx), prefix));
     reply_watermarks(&rp, prefix);
     reply_events(&rp, prefix);
-    if (argc == 3)
+    if (segments)
         reply_segments(&rp, prefix);
     RedisModule_ReplySetMapLength(ctx, rp.pairs);
     return REDISMODULE_OK;

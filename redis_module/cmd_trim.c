@@ -2,6 +2,7 @@
 /* SLURMJC.TRIM prefix BEFORE t | DAY d [IF stamp]: deletes whole days. */
 #include "commands.h"
 #include "engine/criteria.h"
+#include "segment_type.h"
 #include "store.h"
 #include "task.h"
 
@@ -19,7 +20,9 @@ static long long drop(RedisModuleCtx *ctx, struct jc_slice prefix, int64_t day)
             ctx, RedisModule_GetKeyNameFromModuleKey(key));
 
         rows = (long long)s->rows;
+        jc_segments_trimmed(true);
         RedisModule_UnlinkKey(key); /* frees in the background */
+        jc_segments_trimmed(false);
         RedisModule_NotifyKeyspaceEvent(ctx, REDISMODULE_NOTIFY_GENERIC, "del",
                                         name);
         RedisModule_FreeString(ctx, name);

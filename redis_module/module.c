@@ -116,10 +116,14 @@ static RedisModuleCommandArg agg_args[] = {
     PREFIX,
     {.name = "field", .type = ARG_STRING, .token = "BY", .flags = MULTIPLE},
     CRITERIA, {0}};
+static RedisModuleCommandArg info_what[] = {
+    {.name = "segments", .type = ARG_TOKEN, .token = "SEGMENTS"},
+    {.name = "replication", .type = ARG_TOKEN, .token = "REPLICATION"},
+    {0}};
 static RedisModuleCommandArg info_args[] = {
     PREFIX,
-    {.name = "segments", .type = ARG_TOKEN, .token = "SEGMENTS",
-     .flags = OPTIONAL},
+    {.name = "more", .type = ARG_ONEOF, .flags = OPTIONAL,
+     .subargs = info_what},
     {0}};
 static RedisModuleCommandArg take_args[] = {
     PREFIX,

@@ -341,6 +341,31 @@ static void segment_rewrite(RedisModuleIO *io, RedisModuleString *key,
 
 /* ---- the rest of a data type's life ---- */
 
+static uint64_t gone;
+static bool trimmed;
+
+uint64_t jc_segments_gone(void)
+{
+    return gone;
+}
+
+void jc_segments_trimmed(bool on)
+{
+    trimmed = on;
+}
+
+/* Called at once, also where free() comes later and from another thread. */
+static void segment_unlink(RedisModuleString *key, const void *value)
+{
+    const struct jc_segment *s = value;
+    uint64_t expires = jc_segment_expires(s);
+
+    (void)key;
+    gone += s->rows && !trimmed &&
+            (!expires ||
+             expires > (uint64_t)RedisModule_Milliseconds() / 1000);
+}
+
 static void segment_free(void *value)
 {
     jc_segment_free(value);
@@ -444,6 +469,7 @@ int jc_segment_type_init(RedisModuleCtx *ctx)
         .mem_usage = segment_mem_usage,
         .digest = segment_digest,
         .free = segment_free,
+        .unlink = segment_unlink,
         .free_effort = segment_free_effort,
         .defrag = segment_defrag,
         .copy2 = segment_copy,

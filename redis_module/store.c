@@ -229,8 +229,16 @@ static void swap_space(struct space *sp, struct jc_slice prefix,
     keep_space(sp, prefix);
 }
 
+static uint64_t flushes;
+
+uint64_t jc_store_flushes(void)
+{
+    return flushes;
+}
+
 void jc_store_flush(int db)
 {
+    flushes++;
     each_space(flush_space, &db);
 }
 

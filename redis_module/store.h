@@ -51,6 +51,7 @@ bool jc_open_segment_write(RedisModuleCtx *ctx, struct jc_slice prefix,
 /* What store_events.c keeps the days up to date with; db -1: all. */
 void jc_store_remove_day(int db, struct jc_slice prefix, int64_t day);
 void jc_store_flush(int db);
+uint64_t jc_store_flushes(void); /* how often that was */
 void jc_store_swap(int a, int b);
 void jc_store_init(void);
 

@@ -52,7 +52,7 @@ def test_no_arguments(unchanged: Store, name: str) -> None:
         ("GET", ()),
         ("GET", (1, 2)),
         ("AGG", ("BY",)),
-        ("INFO", ("SEGMENTS", 1)),
+        ("INFO", ("SEGMENTS", "REPLICATION")),
         ("TAKE", ()),
         ("TAKE", (0,)),
         ("TRIM", ("BEFORE",)),
@@ -68,6 +68,7 @@ def test_wrong_arity(unchanged: Store, name: str, args: tuple[Any, ...]) -> None
     [
         ("PUT", ("RECORD", ONE), "^syntax: SLURMJC.PUT"),
         ("INFO", ("SEGMENT",), "^syntax: SLURMJC.INFO"),
+        ("INFO", ("REPLICATIONS",), "^syntax: SLURMJC.INFO"),
         ("PUT", ("RECORDS", ONE, b"text"), "^BADRECORD 1 the record is not a MessagePack array"),
         ("PUT", ("RECORDS", ONE, ONE[:-1]), "^BADRECORD 1 extra is not a map"),
         ("PUT", ("RECORDS", ONE + b"x"), "^BADRECORD 0 bytes are left over"),
