@@ -202,8 +202,10 @@ class Daemon:
 
     def _descriptors_for_queries(self) -> int:
         """How many descriptors connections that ask may take, so that what ingest and the spool need is left."""
-        # each shard's connections to ask, its shipper's and its feed of events
-        kept = _RESERVED_DESCRIPTORS + (self.config.query.store_connections + 2) * len(self.store.shards)
+        # each shard's connections to ask (where replicas are, masters too), its shipper's, its feed of events, and one
+        # that asks the master how it is
+        pools = 2 if self.store.reads_replicas else 1
+        kept = _RESERVED_DESCRIPTORS + (pools * self.config.query.store_connections + 3) * len(self.store.shards)
         kept += self.config.ingest.connections if "ingest" in self.config.daemon.roles else 0
         room = max(descriptors() - kept, 1)
         if room < self.config.query.connections:

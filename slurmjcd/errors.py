@@ -8,7 +8,7 @@ SlurmjcdError
  │   └─ SpoolFull     the spool has reached its size limit
  └─ StoreError        Redis or its module did not do what was asked
      ├─ Unavailable   not now: hold what we have and try again
-     │   └─ Moved     it has gone, or is going, to another server of the cluster
+     │   └─ Moved     another server has it now, or is about to: ask again
      ├─ OutOfSequence the store expects another sequence number
      ├─ BadRecord     one record of a batch is malformed
      └─ Refused       the request itself is wrong (its text goes back to who asked)
@@ -50,7 +50,7 @@ class Unavailable(StoreError):
 
 
 class Moved(Unavailable):
-    """What was asked for lies on another server of a cluster by now, or is on its way there: find it and ask again."""
+    """Another server has by now what was asked for, or it is on its way there: find it and ask again."""
 
 
 class OutOfSequence(StoreError):

@@ -213,10 +213,11 @@ class RedisSection(Section):
     tls_cert_file: OptionalPath = Field(None, description="certificate this daemon shows")
     tls_key_file: OptionalPath = Field(None, description="its key (mode 0600 or less)")
     read_from: Literal["master", "replica"] = Field(
-        "master", description="with sentinels: which server answers questions; the master where no replica will do"
+        "master",
+        description="with sentinels or a cluster: who answers questions; the master where no replica will do",
     )
     replica_lag_s: float = Field(
-        30.0, ge=10.0, le=86_400, description="a replica that has not heard from its master for so long is not asked"
+        30.0, ge=10.0, le=86_400, description="how far a replica that is asked may be behind its master"
     )
     prefix: str = Field("job", pattern=r"^[\x21-\x7e]{1,128}$", description="first part of every key")
     ttl_s: int = Field(
@@ -252,8 +253,11 @@ class RedisSection(Section):
             cluster_nodes(self.address)
         elif self.address:
             _check_url(self.address)
-        if self.read_from == "replica" and not self.has_sentinels:
-            raise ValueError("read_from = 'replica' needs sentinels in address: they know where replicas are")
+        if self.read_from == "replica" and not (self.has_sentinels or self.has_cluster):
+            raise ValueError(
+                "read_from = 'replica' needs sentinels or a cluster in address: they know where replicas are. To ask "
+                "one replica, put that into address on a host that only asks, and leave read_from out"
+            )
         return self
 
     @model_validator(mode="after")

@@ -26,7 +26,7 @@ from slurmjcd.errors import ProtocolError, Refused
 from slurmjcd.health.metrics import Metrics
 from slurmjcd.protocol import Limits, Request, RequestParser
 from slurmjcd.query.fanout import Forgetting
-from slurmjcd.query.sources import ShardSource, Source, shard_sources
+from slurmjcd.query.sources import ShardSource, Source, master_sources, shard_sources
 from slurmjcd.query.turns import Rates, Shares, Turns
 from slurmjcd.store.store import Store
 from slurmjcd.watching.feeds import EventFeeds
@@ -65,6 +65,7 @@ class QueryServer:
     shares: Shares = field(init=False)
     forget: Forgetting = field(default_factory=Forgetting)
     shards: list[ShardSource] = field(init=False)
+    watched: list[ShardSource] = field(init=False)  # the shards as who waits for jobs asks them
     sources: list[Source] = field(init=False)  # the shards, and what else holds jobs
     older: Callable[[Criteria], Sequence[Source] | None] = lambda asked: None  # see sources_for
     older_s: float = 0.0  # how long an answer may take with these
@@ -77,7 +78,8 @@ class QueryServer:
         self.shares = Shares(max(1, self.config.store_connections // 2))
         self.shards = shard_sources(self.store, lambda: self.config, self.forget)
         self.sources = list(self.shards)
-        self.feed = EventFeeds(self.store, self.shards)
+        self.watched = master_sources(self.store, lambda: self.config)
+        self.feed = EventFeeds(self.store, self.watched)
 
     def sources_for(self, asked: Criteria) -> Sequence[Source]:
         """What has to be asked: the shards, or where files of older days may matter what stands for both."""

@@ -26,7 +26,7 @@ from slurmjcd.query.fanout import MergedQuery
 from slurmjcd.query.sources import Source
 from slurmjcd.store.infosum import sum_infos
 from slurmjcd.store.store import Store
-from slurmjcd.store.storelink import StoreLink, parse_reply
+from slurmjcd.store.storelink import parse_reply
 from slurmjcd.watching import watching
 
 log = logging.getLogger(__name__)
@@ -128,12 +128,6 @@ class QueryConnection(Connection):
         async with self.server.shares.one(peer.uid):
             yield
 
-    @asynccontextmanager
-    async def link(self, peer: Peer) -> AsyncIterator[StoreLink]:
-        """A connection to the store, where it is one part."""
-        async with self.share(peer), self.server.store.reader() as link:
-            yield link
-
     def _merged_from(self, asked: criteria.Criteria) -> Sequence[Source] | None:
         """The sources that an answer is put together from, or one that may move; None where it passes as it came."""
         server = self.server
@@ -186,8 +180,9 @@ class QueryConnection(Connection):
             async with self.share(peer):
                 return Cursor(None, view, merged=await fanout.match(sources, asked, server.forget))
         own_id = secrets.token_hex(16).encode()
-        async with self.link(peer) as link:
-            found = await link.call(protocol.MATCH, server.store.prefix, own_id, *criteria.flatten(asked))
+        words = (protocol.MATCH, server.store.prefix, own_id, *criteria.flatten(asked))
+        async with self.share(peer):
+            found = await server.shards[0].ask(lambda link: link.call(*words))
         return Cursor(own_id if found is not None else None, view)
 
     async def _fetch(self, args: list[bytes], peer: Peer) -> bytes | bytearray:
@@ -226,9 +221,11 @@ class QueryConnection(Connection):
         config, own_id = self.server.config, cursor.own_id or b""
         most = b"%d" % min(int(args[2]), config.page_rows)
         try:
-            async with self.link(peer) as link:
-                words = (self.server.store.prefix, own_id, most, *args[3:])
-                page = await link.call_unread(protocol.FETCH, *words, most=config.answer_bytes)
+            words = (protocol.FETCH, self.server.store.prefix, own_id, most, *args[3:])
+            async with self.share(peer):
+                page = await self.server.shards[0].ask_once(
+                    lambda link: link.call_unread(*words, most=config.answer_bytes)
+                )
         except Refused as exc:
             raise Refused(str(exc).replace(own_id.decode(), caller_id.decode()), code=exc.code) from exc
         cursor.rows += _length(page)
@@ -254,8 +251,9 @@ class QueryConnection(Connection):
             async with self.share(peer):
                 runs = await fanout.runs(sources, int(args[1]), most)
             return protocol.reply([run for run in runs if view.all or _may_see(view, run)])
-        async with self.link(peer) as link:
-            answer = await link.call_unread(protocol.GET, self.server.store.prefix, args[1], most=most)
+        words = (protocol.GET, self.server.store.prefix, args[1])
+        async with self.share(peer):
+            answer = await self.server.shards[0].ask(lambda link: link.call_unread(*words, most=most))
         return answer if view.all else protocol.reply(_visible(answer, view))
 
     async def _agg(self, args: list[bytes], peer: Peer) -> bytes | bytearray:
@@ -273,11 +271,10 @@ class QueryConnection(Connection):
         sources = self._merged_from(allowed)
         if sources is not None:
             return await self._merged_groups(sources, args[2 : 2 + fields], allowed, peer)
-        words = [b"BY", *args[2 : 2 + fields], *criteria.flatten(allowed)]
-        async with self.link(peer) as link:
-            return await link.call_unread(
-                protocol.AGG, self.server.store.prefix, *words, most=self.server.config.answer_bytes
-            )
+        by, most = args[2 : 2 + fields], self.server.config.answer_bytes
+        words = (protocol.AGG, self.server.store.prefix, b"BY", *by, *criteria.flatten(allowed))
+        async with self.share(peer):
+            return await self.server.shards[0].ask(lambda link: link.call_unread(*words, most=most))
 
     async def _merged_groups(
         self, sources: Sequence[Source], fields: list[bytes], asked: criteria.Criteria, peer: Peer

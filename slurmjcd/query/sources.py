@@ -96,7 +96,6 @@ class ShardSource:
     Args:
         config: gives the settings of now.
         forget: is given the cursor of a question that was given up while it was being asked.
-        moves: it may go to another server of a cluster at any time.
     """
 
     def __init__(
@@ -104,10 +103,8 @@ class ShardSource:
         shard: Shard,
         config: Callable[[], QuerySection],
         forget: Callable[[Cursor], None] = forget_nothing,
-        *,
-        moves: bool = False,
     ) -> None:
-        self._shard, self._config, self._forget, self._moves = shard, config, forget, moves
+        self._shard, self._config, self._forget = shard, config, forget
 
     @property
     def name(self) -> str:
@@ -158,36 +155,45 @@ class ShardSource:
     async def ask(self, call: Callable[[StoreLink], Awaitable[T]]) -> T:
         """What a call gives with a connection to the shard's server.
 
-        While the shard is on its way to another server of a cluster, it waits and calls again.
+        While the shard is on its way to another server of a cluster, or another replica has to be found, it waits and
+        calls again.
         """
         until_s, backoff = time.monotonic() + _WAITED * self._config().timeout_s, Backoff(longest_s=0.5)
+        others = int(self._shard.reads_replicas)
         while True:
             try:
-                async with self._shard.reader() as link:
-                    answer = await call(link)
-                    await self.see_that_it_is_here(link)
-                    return answer
+                return await self.ask_once(call)
             except Moved:
                 if time.monotonic() > until_s:
                     raise
+            except Unavailable:
+                if not others:
+                    raise
+                others -= 1
+                continue
             await asyncio.sleep(backoff.next_s())
 
-    async def see_that_it_is_here(self, link: StoreLink) -> None:
-        """Raise Moved when segments may have left the server while it was at work on a question, in slices.
+    async def ask_once(self, call: Callable[[StoreLink], Awaitable[T]]) -> T:
+        """As `ask`, for what can't be called again.
 
-        They leave one after the other once their slot is on its way; from then on the server refers to the other one.
+        Raises:
+            Moved: the answer may lack jobs, and what had to be asked again was not.
         """
-        if self._moves:
-            try:
-                await link.call(protocol.FETCH, self.prefix, b"none", b"CLOSE")
-            except Refused:
-                pass  # no query is open by that name: whoever says so has the slot
+        async with self._shard.reader() as link:
+            answer = await call(link)
+            await link.confirm()
+            return answer
 
 
 def shard_sources(
     store: Store, config: Callable[[], QuerySection], forget: Callable[[Cursor], None] = forget_nothing
 ) -> list[ShardSource]:
-    return [ShardSource(shard, config, forget, moves=store.is_cluster) for shard in store.shards]
+    return [ShardSource(shard, config, forget) for shard in store.shards]
+
+
+def master_sources(store: Store, config: Callable[[], QuerySection]) -> list[ShardSource]:
+    """Each shard's master, for who has heard of a job that a replica may not have yet."""
+    return [ShardSource(shard, config) for shard in store.masters]
 
 
 class ShardCursor:
@@ -202,9 +208,8 @@ class ShardCursor:
         form = (b"RECORDS", b"KEYS") if records else (b"KEYS",)
         words = (protocol.FETCH, self._shard.prefix, self.id, b"%d" % rows, *form)
         try:
-            async with self._shard.reader() as link:
-                answer = await link.call_unread(*words, most=self._config().answer_bytes)
-                await self._source.see_that_it_is_here(link)
+            most = self._config().answer_bytes
+            answer = await self._source.ask_once(lambda link: link.call_unread(*words, most=most))
         except Moved as exc:
             raise Unavailable(f"another server has it now or is about to, ask again: {exc}") from exc
         except Refused as exc:

@@ -26,6 +26,7 @@ from slurmjcd.store.layout import StoreLayout
 from slurmjcd.store.store import Shard
 from slurmjcd.store.storeinfo import StoreInfo, parse_info
 from slurmjcd.store.storelink import StoreLink
+from slurmjcd.store.witness import Had
 
 log = logging.getLogger(__name__)
 
@@ -74,6 +75,7 @@ class Shipper:
         self._cursor = 0  # highest sequence number sent
         self._acked = 0  # highest that the store has replied to
         self._floor = 0  # highest that the store is known to have or to get from what is in flight
+        self._had = 0  # highest that the store has ever replied to
         self._lost_up_to = 0  # the store once had records up to here, and has to get them again
         self._asked_at = self._checked_at = 0.0
         self._emptied_at = float("-inf")  # when a PUT without records was sent
@@ -85,6 +87,15 @@ class Shipper:
         self.address = shard.address  # where it was connected last
         self.info: StoreInfo | None = None
         self.drained = asyncio.Event()
+        shard.witness.listen_to(self._what_it_had, self._look_now)
+
+    def _what_it_had(self) -> Had:
+        return Had(self.spool.state.spool_id, max(self._had, self._lost_up_to))
+
+    def _look_now(self) -> None:
+        """Somebody has seen that the store has less."""
+        self._checked_at = float("-inf")
+        self.spool.arrived.set()
 
     async def run(self) -> None:
         """Ship for ever; whatever Redis does, hold the records and try again."""
@@ -162,6 +173,7 @@ class Shipper:
         spool, state = self.spool, self.spool.state
         watermark = info.watermarks.get(state.spool_id, 0)
         self._floor = self._acked = watermark
+        self._had = max(self._had, watermark)
         self._checked_at = time.monotonic()
         if watermark > state.last:
             self._log.warning(
@@ -366,7 +378,10 @@ class Shipper:
         for part in sent.parts:
             if part.committed_at and part.count:
                 metrics.end_to_end_seconds.observe(now - part.committed_at)
+        if self._acked < self._lost_up_to <= sent.last:
+            self.shard.has_jobs_again()
         self._acked = max(self._acked, sent.last)
+        self._had = max(self._had, sent.last)
         if self._config.durability == "memory":
             self.spool.confirm(sent.last)
 

@@ -16,9 +16,10 @@ from typing import Any, Final
 from redis import exceptions
 from redis.asyncio.cluster import ClusterNode, RedisCluster
 
+from slurmjcd import protocol
 from slurmjcd.config.settings import cluster_nodes
-from slurmjcd.errors import Unavailable
-from slurmjcd.store.route import Place
+from slurmjcd.errors import Refused, Unavailable
+from slurmjcd.store.route import Asked, Place, PlainRoute
 from slurmjcd.store.storeinfo import StoreInfo
 
 # what redis-py raises when nobody answers, or one whose answer is no map: no slots, no address
@@ -69,6 +70,10 @@ class ClusterMap:
         owners = self._owners.get(slot)
         return (owners[0].host, int(owners[0].port)) if owners and owners[0].host else None
 
+    def replicas(self, slot: int) -> list[Place]:
+        """The replicas of its owner that were up then."""
+        return [(node.host, int(node.port)) for node in self._owners.get(slot, ())[1:] if node.host]
+
     async def _ask(self) -> None:
         """With a client for this once: one that is kept forgets the nodes it was told for those that nodes announce."""
         places = dict.fromkeys([*self._named, *self._nodes])
@@ -106,10 +111,9 @@ def _reason(exc: BaseException) -> str:
     return str(exc)
 
 
-class OwnerRoute:
-    """To the master that has a slot."""
+class OwnerRoute(PlainRoute):
+    """To the master that has a slot; one that has it no more says so to every command."""
 
-    looks_again = False  # one that has it no more says so to every command
     elsewhere = "another server of the cluster has its slot now"
 
     def __init__(self, cluster: ClusterMap, slot: int) -> None:
@@ -126,3 +130,13 @@ class OwnerRoute:
 
     async def is_outdated(self, place: Place) -> bool:
         return self._cluster.known(self._slot) not in (place, None)
+
+    async def confirm(self, link: Asked) -> None:
+        """Segments may have left the server while it was at work on a question, in slices.
+
+        They leave one after the other once their slot is on its way; from then on the server refers to the other one.
+        """
+        try:
+            await link.call(protocol.FETCH, link.prefix, b"none", b"CLOSE")
+        except Refused:
+            pass  # no query is open by that name: whoever says so has the slot

@@ -12,8 +12,8 @@ from redis import exceptions
 from redis.asyncio.sentinel import Sentinel
 
 from slurmjcd.config.settings import sentinels
-from slurmjcd.errors import Unavailable
-from slurmjcd.store.route import Place
+from slurmjcd.errors import Moved, Unavailable
+from slurmjcd.store.route import Asked, Place, PlainRoute, why_behind
 from slurmjcd.store.storeinfo import StoreInfo
 
 _KEPT_S: Final = 1.0  # an answer; a failover takes longer
@@ -90,10 +90,9 @@ class ServerFinder:
         await self._sentinel.aclose()
 
 
-class MasterRoute:
+class MasterRoute(PlainRoute):
     """To the master that the sentinels agree on."""
 
-    looks_again = False  # it is the sentinels who know
     elsewhere = "the sentinels have another master now"
 
     def __init__(self, finder: ServerFinder) -> None:
@@ -105,14 +104,11 @@ class MasterRoute:
     def why_unfit(self, info: StoreInfo) -> str | None:
         return "no master any more (or not yet)" if info.text("role") == "slave" else None
 
-    def avoid(self, place: Place) -> None:
-        """There is only one master to try."""
-
     async def is_outdated(self, place: Place) -> bool:
         return not await self._finder.still_master(place)
 
 
-class ReplicaRoute:
+class ReplicaRoute(PlainRoute):
     """To a replica that keeps up, or the master where none does.
 
     Args:
@@ -129,14 +125,18 @@ class ReplicaRoute:
         return await self._finder.replica()
 
     def why_unfit(self, info: StoreInfo) -> str | None:
-        if info.text("role") != "slave":
-            return None
-        lag = info.fields.get("master_last_io_seconds_ago", -1)
-        fit = info.text("master_link_status") == "up" and isinstance(lag, int) and 0 <= lag <= self._lag_s
-        return None if fit else "a replica that lags"
+        return why_behind(info, self._lag_s)
 
     def avoid(self, place: Place) -> None:
         self._finder.avoid(place)
 
     async def is_outdated(self, place: Place) -> bool:
         return await self._finder.replica() != place
+
+    async def confirm(self, link: Asked) -> None:
+        """It may have lost its master while it was at work, or since it was looked at."""
+        why = why_behind(await link.replication(), self._lag_s)
+        if why is not None:
+            if link.place is not None:
+                self.avoid(link.place)
+            raise Moved(f"Redis at {link.address} is {why}")

@@ -24,6 +24,7 @@ from slurmjcd.errors import BadRecord, Moved, OutOfSequence, Refused, StoreError
 from slurmjcd.store.replies import PAGE_BYTES_MAX, ReplyGuard, is_table
 from slurmjcd.store.route import Place, Route
 from slurmjcd.store.storeinfo import StoreInfo, parse_info
+from slurmjcd.store.witness import Witness
 
 _OUR_CODES: Final = re.compile(r"(OUTOFSEQ|BADRECORD) (\d+)(?: (.*))?", re.DOTALL)
 _CODE: Final = re.compile(r"[A-Z]{3,}(?= )")
@@ -49,15 +50,28 @@ _ANSWERS: Final = frozenset({"ERR", "NOQUERY", "LIMIT", "WRONGTYPE", "TOOBIG"})
 
 
 class StoreLink:
-    """One connection to the store for one task."""
+    """One connection to the store for one task.
 
-    def __init__(self, connection: AbstractConnection, prefix: bytes, address: str, route: Route | None = None) -> None:
+    Args:
+        witness: of questions, knows whether the server that is found lacks jobs.
+    """
+
+    def __init__(
+        self,
+        connection: AbstractConnection,
+        prefix: bytes,
+        address: str,
+        route: Route | None = None,
+        witness: Witness | None = None,
+    ) -> None:
         self._connection = connection
-        self._prefix = prefix
+        self.prefix = prefix
         self.address = address
         self._route = route
-        self._place: Place | None = None  # where the route led
+        self._witness = witness
+        self.place: Place | None = None  # where the route led
         self._looked_s = 0.0
+        self._unfit = ""  # why it would not do when it was looked at
         self._has_module = False
 
     async def open(self) -> StoreInfo:
@@ -70,7 +84,7 @@ class StoreLink:
         try:
             return await self._look()
         except Unavailable:
-            self._avoid()
+            self.avoid()
             raise
 
     async def connect(self) -> None:
@@ -84,16 +98,25 @@ class StoreLink:
         try:
             await self._connection.connect()  # type: ignore[no-untyped-call]
         except (exceptions.RedisError, OSError, TimeoutError) as exc:
-            self._avoid()
+            self.avoid()
             raise Unavailable(f"no connection to Redis at {self.address}: {_text(exc)}") from exc
+        if self._route is not None:
+            try:
+                await self._route.greet(self)
+            except Unavailable:
+                self.avoid()
+                raise
 
     async def _find(self, route: Route) -> None:
-        self._place = await route.find()
+        self.place = await route.find()
+        if self.place is None:
+            return
         connection = cast(Connection, self._connection)
-        connection.host, connection.port = self._place
+        connection.host, connection.port = self.place
         self.address = f"{connection.host}:{connection.port}"
 
     async def _look(self) -> StoreInfo:
+        had = self._witness.had() if self._witness is not None else None
         info = await self.info()
         self._has_module = True
         spoken = info.fields.get("protocol")
@@ -105,44 +128,72 @@ class StoreLink:
         why = self._route.why_unfit(info) if self._route is not None else None
         if why is not None:
             raise Unavailable(f"Redis at {self.address} is {why}")
+        less = self._witness.why_less(had, info) if self._witness is not None else None
+        if less is not None:
+            raise Unavailable(less)
         return info
 
-    def _avoid(self) -> None:
-        if self._route is not None and self._place is not None:
-            self._route.avoid(self._place)
+    def avoid(self) -> None:
+        """The server would not do: look again, or elsewhere, next time."""
+        if self._route is not None and self.place is not None:
+            self._route.avoid(self.place)
 
     async def is_outdated(self) -> bool:
         """Whether another server should be asked by now, as its route says or as this one says of itself."""
-        route, place = self._route, self._place
-        if route is None or place is None:
+        route, place = self._route, self.place
+        if route is None:
             return False
         if not route.looks_again:
-            return await route.is_outdated(place)
+            return place is not None and await route.is_outdated(place)
         now_s = time.monotonic()
         if now_s - self._looked_s < _LOOKED_S:
             return False
         self._looked_s = now_s
         try:
-            if await route.is_outdated(place):
+            if place is not None and await route.is_outdated(place):
                 return True
-            fit = route.why_unfit(await self.info()) is None
-        except StoreError:
-            fit = False
-        if not fit:
-            self._avoid()
-        return not fit
+            why = route.why_unfit(await self.info())
+            self._unfit = f"Redis at {self.address} is {why}" if why is not None else ""
+        except StoreError as exc:
+            self._unfit = str(exc)
+        if self._unfit:
+            self.avoid()
+        return bool(self._unfit)
+
+    async def prepare(self) -> None:
+        """As its route's, see there."""
+        if self._route is not None:
+            try:
+                await self._route.prepare(self)
+            except Moved:
+                raise
+            except Unavailable:
+                self.avoid()
+                raise
+
+    async def confirm(self) -> None:
+        """As its route's, see there."""
+        if self._route is not None:
+            await self._route.confirm(self)
 
     @property
     def why_outdated(self) -> str:
         """In words, after `is_outdated`."""
-        return (
+        return self._unfit or (
             f"{self._route.elsewhere if self._route is not None else 'there is another'} than Redis at {self.address}"
         )
 
     async def info(self, *, segments: bool = False) -> StoreInfo:
         """What the module says of itself and its server; with `segments`, of each segment."""
         more = (b"SEGMENTS",) if segments else ()
-        return parse_info(await self.call(protocol.INFO, self._prefix, *more))
+        return parse_info(await self.call(protocol.INFO, self.prefix, *more))
+
+    async def replication(self) -> StoreInfo:
+        """What tells whether a replica has all that its master has."""
+        try:
+            return parse_info(await self.call(protocol.INFO, self.prefix, b"REPLICATION"))
+        except Refused as exc:
+            raise Unavailable(f"the module in Redis at {self.address} is older than this slurmjcd: {exc}") from exc
 
     def peer_certificate(self) -> dict[str, Any]:
         """What the server showed in TLS, as ssl.SSLSocket.getpeercert() has it; empty without TLS."""
@@ -179,7 +230,7 @@ class StoreLink:
     def _translated(self, exc: Exception) -> StoreError:
         error = translate(exc, self.address, has_module=self._has_module)
         if isinstance(error, Moved):
-            self._avoid()
+            self.avoid()
         return error
 
     async def call_unread(self, *args: bytes, most: int | None = None) -> bytes | bytearray:

@@ -165,6 +165,8 @@ class EventFeed:
                 first = False
                 while not self._idle:
                     await self._read(link)
+                    if await link.is_outdated():
+                        raise Unavailable(link.why_outdated)
                     backoff.reset()
                 self._task = None  # whoever comes from here on starts another one
                 self._connected.clear()

@@ -25,7 +25,7 @@ class EventFeeds:
 
     def __init__(self, store: Store, shards: list[ShardSource]) -> None:
         self._sources = shards
-        self.feeds = [EventFeed(shard, store.reply_s) for shard in store.shards]
+        self.feeds = [EventFeed(shard, store.reply_s) for shard in store.masters]
 
     def switch_off(self, off: bool) -> None:
         """`off`: the configuration says that there are no events."""

@@ -174,7 +174,7 @@ async def _earlier(asker: Asker, peer: Peer, found: Found, shard: int) -> list[E
         return (await link.info()).fields, await link.call(*words)
 
     async with asker.share(peer):
-        source = asker.server.shards[shard]
+        source = asker.server.watched[shard]
         ((info, entries),) = await ask_all([source], [source.ask(ask)])
     trimmed = info["events_added"] > info["events"]
     found.lost |= bool(after < parse_id(info["events_first"]) and trimmed and after > (0, 0))
@@ -199,7 +199,7 @@ def _allowed(asked: criteria.Criteria, view: View) -> criteria.Criteria:
 async def _check(asker: Asker, peer: Peer, asked: criteria.Criteria, view: View) -> None:
     """Raises Refused when the question is none; any shard can tell."""
     allowed = [*_allowed(asked, view), (b"limit", b"1")]
-    source = asker.server.shards[0]
+    source = asker.server.watched[0]
     async with asker.share(peer):
         await ask_all([source], [_rows(source, allowed)])
 
@@ -212,7 +212,7 @@ async def _records(
     by_shard: dict[int, set[bytes]] = {}
     for shard, event in wanted:
         by_shard.setdefault(shard, set()).add(b"%d" % event.job_id)
-    sources = [asker.server.shards[shard] for shard in by_shard]
+    sources = [asker.server.watched[shard] for shard in by_shard]
     questions = [
         _rows(source, [*allowed, (b"job", b",".join(jobs))])
         for source, jobs in zip(sources, by_shard.values(), strict=True)

@@ -54,10 +54,12 @@ def listed(world: World) -> int:
 
 def asked(site: SentinelSite, world: World) -> RedisServer:
     """The server that answers a question now."""
-    before = {port: matches(server) for port, server in site.servers.items() if server.process.running}
-    assert listed(world) == CALLS + 1  # check() adds one
-    (port,) = [port for port, count in before.items() if matches(site.servers[port]) > count]
-    return site.servers[port]
+    ports: list[int] = []
+    while len(ports) != 1:  # one whose answer didn't count has answered as well
+        before = {port: matches(server) for port, server in site.servers.items() if server.process.running}
+        assert listed(world) == CALLS + 1  # check() adds one
+        ports = [port for port, count in before.items() if matches(site.servers[port]) > count]
+    return site.servers[ports[0]]
 
 
 def test_a_replica_answers_and_the_master_is_left_alone(world: World, site: SentinelSite) -> None:

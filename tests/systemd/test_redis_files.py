@@ -90,6 +90,8 @@ def _check_shards(writer: Any, reader: Any) -> None:
                 writer.execute_command(*words)
     with pytest.raises(exceptions.NoPermissionError):
         reader.set("job:shards", "6")
+    with pytest.raises(exceptions.ResponseError, match="cluster support disabled"):
+        reader.execute_command("READONLY")  # which a replica of a cluster wants to be told
     for client in (writer, reader):
         with pytest.raises(exceptions.ResponseError, match="cluster support disabled"):
             client.execute_command("CLUSTER", "SLOTS")

@@ -121,8 +121,8 @@ def test_addresses_are_taken(path: Path, address: str) -> None:
         ("[redis]\nshards = 0", "redis.shards: should be greater than or equal to 1"),
         ("[redis]\nshards = 257", "redis.shards: should be less than or equal to 256"),
         (
-            '[redis]\naddress = "redis+cluster://a"\nshards = 3\nread_from = "replica"',
-            "read_from = 'replica' needs sentinels in address",
+            '[redis]\naddress = "redis://a"\nread_from = "replica"',
+            "read_from = 'replica' needs sentinels or a cluster in address: they know where replicas are. To ask one",
         ),
         ('[intake]\nlisten = "0.0.0.0:9857"', "listen must be a loopback address, not '0.0.0.0:9857'"),
         ('[intake]\nlisten = "unix:/run/x"', "listen must be a loopback address, not 'unix:/run/x'"),

@@ -19,6 +19,7 @@ from slurmjcd.access.policy import AccessPolicy, Peer
 from slurmjcd.config.settings import Config, QuerySection, RedisSection
 from slurmjcd.health.metrics import Metrics
 from slurmjcd.query.server import QueryServer, query_server
+from slurmjcd.query.sources import shard_sources
 from slurmjcd.store.store import Store
 from tests.harness import RedisServer
 from tests.slurmjcd.jobs import job
@@ -241,9 +242,13 @@ async def test_a_server_without_the_module_is_unavailable(
     rundir: Path, make_redis: Callable[..., RedisServer], asking: Asking
 ) -> None:
     bare = make_redis("bare", module=None)
-    asking.server.store = Store(Config(redis=RedisSection(address=bare.address)))
+    store = Store(Config(redis=RedisSection(address=bare.address)))
+    asking.server.shards[:] = shard_sources(store, lambda: asking.server.config)
     wire = await asking.connect()
-    assert "lacks the module: add 'loadmodule" in text(await wire.call("SLURMJC.MATCH", "q"))
+    try:
+        assert "lacks the module: add 'loadmodule" in text(await wire.call("SLURMJC.MATCH", "q"))
+    finally:
+        await store.close()
 
 
 async def test_a_store_that_hangs_is_unavailable(asking: Asking) -> None:
