@@ -67,6 +67,7 @@ CODES: Final[dict[str, tuple[str, Level]]] = {
     "propagation-ignored": ("propagation", "warning"),
     "propagation-loses": ("propagation", "error"),
     "propagation-unknown": ("propagation", "unknown"),
+    "replica-behind": ("replicas", "error"),
     "replicas-missing": ("replicas", "error"),
     "plain-text": ("transport", "error"),
     # its users

@@ -21,6 +21,7 @@ from slurmjcd.store.storelink import StoreLink
 
 _ACL: Final = "ACL"
 _DENIED: Final = ("NOPERM", "NOAUTH", "invalid username-password pair")
+_BEHIND: Final = ("is a replica ", "MASTERDOWN")
 _SKEW_S: Final = 2.0
 _SAVES: Final = ("aof_last_write_status", "aof_last_bgrewrite_status", "rdb_last_bgsave_status")
 
@@ -120,6 +121,9 @@ def unreachable(text: str, config: Config) -> Finding:
         return problem("redis-login", text, fix)
     if "certificate has expired" in text:
         return problem("certificate-over", text, "a new certificate for Redis: tls-cert-file in redis.conf; restart it")
+    if any(sign in text for sign in _BEHIND):
+        fix = "redis-cli INFO replication there says why: master_host, master_link_status; or another [redis] address ="
+        return problem("replica-behind", text, fix)
     server = "slurmjcd: it runs this Redis" if config.embedded_used else "redis-server, or [redis] address = is wrong"
     return problem("redis-down", text, f"systemctl start {server}")
 
@@ -139,6 +143,9 @@ def settings(info: StoreInfo, config: Config) -> Iterator[Finding]:
     if "ingest" in config.daemon.roles and info.text("role") == "slave":
         text = f"{config.redis_address} is a replica, which takes no records"
         yield problem("redis-replica", text, '[redis] address = "<the master\'s>" in slurmjcd.toml')
+    elif info.text("role") == "slave":
+        silent_s = info.fields.get("master_last_io_seconds_ago")
+        yield fine("replica", f"a replica, which heard from its master {silent_s} s ago")
     policy = info.text("maxmemory_policy")
     if policy == "noeviction":
         yield fine("eviction", "maxmemory-policy noeviction")
@@ -248,7 +255,12 @@ async def _users(config: Config, shard: Shard, link: StoreLink) -> AsyncIterator
         writes = await _may(reader, protocol.TRIM, shard.prefix, b"BEFORE", b"0")
     except StoreError as exc:
         text = f"user '{config.redis.reader_user}': {exc}"
+        if any(sign in text for sign in _BEHIND):
+            yield unreachable(text, config)
+            return
         fix = "[redis] reader_password_file = in slurmjcd.toml has to hold the password of this user in slurmjcd.acl"
+        if "NOPERM" in text:
+            fix = f"the rights of slurmjcd-reader in slurmjcd.acl, for this user in its {acl}"
         yield problem("acl-reader-denied", text, fix)
         return
     finally:

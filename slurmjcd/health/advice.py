@@ -17,6 +17,7 @@ _REDIS: Final = (
     ("LOADING", "It reads its data after a start: wait. Records are kept meanwhile."),
     ("READONLY", "This is a replica: set redis.address to the primary."),
     ("MASTERDOWN", "This replica has lost its primary: see why, or set redis.address to the primary."),
+    ("is a replica ", "Look at its master: `redis-cli info replication` there; or set redis.address to another one."),
     ("MISCONF", "Redis can't write its files: look at its log, and at its disk with `df`."),
     ("NOREPLICAS", "Too few replicas are connected: `redis-cli info replication`."),
     ("NOAUTH", "Compare redis.user and redis.password_file with Redis' ACL; `slurmjc doctor` says more."),

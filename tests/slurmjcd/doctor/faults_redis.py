@@ -85,7 +85,7 @@ def _(site: Clinic) -> Found:
 @plants("redis-replica")
 def _(site: Clinic) -> Found:
     site.admin.replicaof("127.0.0.1", free_ports(1)[0])
-    yield ("[redis] address =",)
+    yield ("[redis] address =", "replica-behind")
     site.admin.replicaof("NO", "ONE")
 
 
@@ -181,6 +181,15 @@ def _(site: Clinic) -> Found:
     finally:
         replica.stop()
         primary.stop()
+
+
+@plants("replica-behind")
+def _(site: Clinic) -> Found:
+    """A host that only asks, of a replica that has lost its master."""
+    site.admin.replicaof("127.0.0.1", free_ports(1)[0])
+    with site.edited(daemon={"roles": ["query"]}):
+        yield ("redis-cli INFO replication there",)
+    site.admin.replicaof("NO", "ONE")
 
 
 @plants("replicas-missing")
