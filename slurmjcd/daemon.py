@@ -30,6 +30,7 @@ from slurmjcd.health.server import HealthServer
 from slurmjcd.health.statuspage import StatusPage
 from slurmjcd.ingest.committer import Committer
 from slurmjcd.ingest.server import IngestServer
+from slurmjcd.intake.resizes import Resizes
 from slurmjcd.intake.server import IntakeServer, read_token
 from slurmjcd.loopbackhttp import tcp_socket
 from slurmjcd.protocol import Limits
@@ -184,6 +185,7 @@ class Daemon:
             allowed_uids=frozenset({0, slurm_uid(config)}),
             token=read_token(config.intake.token_file) if config.intake.token_file else None,
             body_bytes=config.intake.body_bytes,
+            resizes=Resizes(config.daemon.state_dir / "intake_resizes.json"),
         )
         sock = self._passed.pop("intake", None) or tcp_socket(config.intake.listen, "intake.listen")
         await self.intake.start(sock)

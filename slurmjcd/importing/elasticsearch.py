@@ -18,6 +18,7 @@ from slurmjcd.importing import lines
 from slurmjcd.importing.inputfile import InputFile
 from slurmjcd.importing.item import Item, NoRecord
 from slurmjcd.intake.document import fields_of
+from slurmjcd.intake.resizes import Resizes
 
 _LINE: Final = re.compile(rb'(?:#[^\n]*\n|\s)*\{[^\n]*"jobid"[^\n]*\}\s*?(?:\n|$)')
 
@@ -36,6 +37,7 @@ class Elasticsearch:
     def __init__(self, file: InputFile, cluster: str) -> None:
         """`cluster` is for jobs that don't name theirs, as without slurmdbd."""
         self._file, self._cluster = file, cluster
+        self._resizes = Resizes()
         self.total = file.lines
         self.identity = hashlib.sha256("\0".join([self.kind, file.digest, cluster]).encode()).hexdigest()
 
@@ -59,6 +61,6 @@ class Elasticsearch:
         named = job.get("cluster") if isinstance(job, dict) else None
         cluster = named if isinstance(named, str) and named else self._cluster
         try:
-            return fields_of(job, cluster)[1]
+            return fields_of(job, cluster, self._resizes)[1]
         except ProtocolError as exc:
             raise NoRecord(str(exc)) from exc

@@ -14,6 +14,7 @@ import hmac
 import logging
 import re
 import socket
+import time
 from pathlib import Path
 from typing import Final
 
@@ -26,6 +27,7 @@ from slurmjcd.errors import ConfigError, ProtocolError
 from slurmjcd.ingest.committer import Committer
 from slurmjcd.intake import tcppeer
 from slurmjcd.intake.document import Document, read
+from slurmjcd.intake.resizes import Resizes
 from slurmjcd.loopbackhttp import LoopbackHttp
 
 log = logging.getLogger(__name__)
@@ -54,12 +56,20 @@ class IntakeServer:
         allowed_uids: who may post.
         token: what the address must end with; None: nothing.
         body_bytes: one document, at most.
+        resizes: what is remembered of jobs that were resized.
     """
 
     def __init__(
-        self, committer: Committer, *, allowed_uids: frozenset[int], token: str | None, body_bytes: int
+        self,
+        committer: Committer,
+        *,
+        allowed_uids: frozenset[int],
+        token: str | None,
+        body_bytes: int,
+        resizes: Resizes,
     ) -> None:
         self._committer, self._allowed_uids, self._token = committer, allowed_uids, token
+        self._resizes = resizes
         self._body_bytes = body_bytes
         self._quiet = Quiet()
         self._stopping = False
@@ -105,11 +115,12 @@ class IntakeServer:
         cluster = self._authorized(request)
         body = await self._body(request)
         try:
-            document = read(body, cluster)
+            document = read(body, cluster, self._resizes, now=int(time.time()))
         except ProtocolError as exc:
             self._warn("document", "a document of cluster %s is refused: %s", cluster, exc)
             raise Refused(400, str(exc)) from exc
         if document.record is not None:
+            self._resizes.save()
             await self._commit(document.record)
         return document
 
@@ -131,7 +142,7 @@ class IntakeServer:
         if self._token is not None and not hmac.compare_digest(self._token, found[2] or ""):
             self._warn("token", "refused a document with a wrong token")
             raise Refused(403, "the token in the address is wrong: JobCompLoc must end with /intake/<cluster>/<token>")
-        return found[1]
+        return found[1].lower()  # as slurmctld has it, whatever slurm.conf says
 
     async def _body(self, request: web.BaseRequest) -> bytes:
         if request.content_length is None or request.content_length > self._body_bytes:

@@ -7,6 +7,7 @@ from typing import Final
 
 from slurmjcd.errors import ProtocolError
 from slurmjcd.intake.document import read
+from slurmjcd.intake.resizes import Resizes
 from slurmjcd.record import decode
 
 REQUIRED: Final = ("job_id", "uid", "gid", "state", "submit", "eligible", "start", "end", "restart_count")
@@ -15,7 +16,7 @@ NUMBER_MAX: Final = 2**32 - 1
 
 def one_input(data: bytes) -> None:
     try:
-        document = read(data, "demo")
+        document = read(data, "demo", Resizes(), now=1)
     except ProtocolError as refused:
         text = str(refused)
         assert 0 < len(text) < 1000, text

@@ -19,6 +19,7 @@ from slurmjcd import protocol
 from slurmjcd.errors import ConfigError
 from slurmjcd.health.metrics import Metrics
 from slurmjcd.ingest.committer import Committer
+from slurmjcd.intake.resizes import Resizes
 from slurmjcd.intake.server import SOURCE, IntakeServer, read_token
 from slurmjcd.loopbackhttp import tcp_socket
 from slurmjcd.record import decode
@@ -57,8 +58,9 @@ async def intake(tmp_path: Path, request: pytest.FixtureRequest, listen: str) ->
     committer = Committer(spool, Metrics(), batch_records=1000, batch_bytes=2**20, batch_ms=1)
     task = asyncio.create_task(committer.run())
     server = IntakeServer(
-        committer, allowed_uids=frozenset({os.geteuid()}), token=options["token"], body_bytes=BODY_BYTES
-    )
+        committer, allowed_uids=frozenset({os.geteuid()}), token=options["token"], body_bytes=BODY_BYTES,
+        resizes=Resizes(tmp_path / "resizes.json"),
+    )  # fmt: skip
     sock = tcp_socket(listen, "intake.listen")
     await server.start(sock)
     yield Running(sock.getsockname()[1], spool, committer, server)
@@ -106,7 +108,9 @@ async def test_a_large_job_that_waits_to_be_told_to_go_on(intake: Running, liste
 
 async def test_where_nobody_could_be_let_in_it_does_not_start(intake: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("slurmjcd.intake.tcppeer.is_told", lambda: False)
-    server = IntakeServer(intake.committer, allowed_uids=frozenset({0}), token=None, body_bytes=65536)
+    server = IntakeServer(
+        intake.committer, allowed_uids=frozenset({0}), token=None, body_bytes=65536, resizes=Resizes()
+    )
     with tcp_socket("127.0.0.1:0", "intake.listen") as sock, pytest.raises(ConfigError, match="modprobe tcp_diag"):
         await server.start(sock)
 
