@@ -31,6 +31,7 @@ class LoopbackHttp:
         answer: gives the answer to any request.
         connections: at a time; who comes then is told 503.
         life_s: when a connection is cut, whatever it does.
+        expected: whether a connection is of somebody who has business here; others have a quarter of the connections.
     """
 
     def __init__(
@@ -40,9 +41,12 @@ class LoopbackHttp:
         *,
         connections: int,
         life_s: float,
+        expected: Callable[[socket.socket], bool] = lambda sock: True,
     ) -> None:
         self._name, self._handler = name, answer
         self._connections, self._life_s = connections, life_s
+        self._expected = expected
+        self._strangers: list[socket.socket] = []
         self._runner: web.ServerRunner | None = None
         self._listener: Listener | None = None
 
@@ -69,7 +73,17 @@ class LoopbackHttp:
         def admit(_peer: object, opening: int) -> bytes | None:
             return None if len(server.connections) + opening < self._connections else _BUSY
 
-        self._listener = Listener(self._name, sock, server, admit=admit, life_s=self._life_s)
+        self._listener = Listener(self._name, sock, server, admit=admit, door=self._door, life_s=self._life_s)
+
+    def _door(self, sock: socket.socket) -> bytes | None:
+        """What to tell a stranger who is one too many."""
+        if self._expected(sock):
+            return None
+        self._strangers = [stranger for stranger in self._strangers if stranger.fileno() >= 0]  # the others are gone
+        if len(self._strangers) >= self._connections // 4:
+            return _BUSY
+        self._strangers.append(sock)
+        return None
 
     def stop(self) -> None:
         """Accept nobody any more; who is connected is still answered."""

@@ -29,6 +29,7 @@ _NO_ROOM_PAUSE_S: Final = 0.2
 _NO_ROOM: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 Admit = Callable[[Peer | None, int], bytes | None]
+Door = Callable[[socket.socket], bytes | None]
 
 
 class Listener:
@@ -38,6 +39,7 @@ class Listener:
         factory: makes the protocol of a connection that was let in.
         admit: given who came (None when the kernel doesn't say, as on TCP) and how many were let in that the protocol
             has not heard of yet; returns what to tell somebody who is not let in, None to let them in.
+        door: the same, given the connection; asked first.
         life_s: when a connection is cut, whatever it does; None for never.
     """
 
@@ -48,9 +50,11 @@ class Listener:
         factory: Callable[[], asyncio.BaseProtocol],
         *,
         admit: Admit = lambda peer, opening: None,
+        door: Door = lambda sock: None,
         life_s: float | None = None,
     ) -> None:
         self._name, self._socket, self._factory, self._admit = name, sock, factory, admit
+        self._door = door
         self._life_s = life_s
         self._loop = asyncio.get_running_loop()
         self._quiet = Quiet()
@@ -92,7 +96,7 @@ class Listener:
     def _take(self, sock: socket.socket) -> None:
         """Let it in, or tell it why not."""
         peer = credentials(sock) if sock.family == socket.AF_UNIX else None
-        refusal = self._admit(peer, len(self._opening))
+        refusal = self._door(sock) or self._admit(peer, len(self._opening))
         if refusal is None:
             task = self._loop.create_task(self._open(sock))
             self._opening.add(task)

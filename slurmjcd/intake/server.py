@@ -73,7 +73,9 @@ class IntakeServer:
         self._body_bytes = body_bytes
         self._quiet = Quiet()
         self._stopping = False
-        self._http = LoopbackHttp("intake", self._answer, connections=_CONNECTIONS, life_s=_LIFE_S)
+        self._http = LoopbackHttp(
+            "intake", self._answer, connections=_CONNECTIONS, life_s=_LIFE_S, expected=self._may_post
+        )
 
     async def start(self, sock: socket.socket) -> None:
         """Serve that listening socket.
@@ -96,6 +98,13 @@ class IntakeServer:
     async def close(self) -> None:
         self.stop()
         await self._http.close()
+
+    def _may_post(self, sock: socket.socket) -> bool:
+        """Whether it is theirs who may; they are asked again once they have said what they want."""
+        try:
+            return tcppeer.peer_uid(sock.getsockname(), sock.getpeername()) in self._allowed_uids
+        except OSError:
+            return False  # it is gone
 
     async def _answer(self, request: web.BaseRequest) -> web.Response:
         """The answer to any request."""

@@ -177,6 +177,30 @@ async def test_another_user_is_refused_before_a_byte_of_the_job_is_read(
     assert lines == [f"intake: refused a document of uid {NOBODY}"]
 
 
+async def test_others_who_hold_connections_keep_no_job_out(intake: Running, listen: str) -> None:
+    host = listen.rpartition(":")[0].strip("[]")
+    code = (
+        "import socket, sys\n"
+        f"held = [socket.create_connection(({host!r}, {intake.port})) for _ in range(60)]\n"
+        "print('held', flush=True)\n"
+        "sys.stdin.read()\n"
+    )
+    process = await asyncio.create_subprocess_exec(
+        PYTHON, "-I", "-S", "-c", code, stdin=subprocess.PIPE, stdout=subprocess.PIPE, user=NOBODY
+    )
+    assert process.stdout is not None
+    assert await process.stdout.readline() == b"held\n"
+    answers = [await post(intake, listen, "/intake/demo", body=posted(jobid=number)) for number in range(1, 20)]
+    assert {answer.split()[1] for answer in answers} == {"201"}
+    # they have no more than their share, and get it back
+    assert " 503 " in await post(intake, listen, "/intake/demo", body=posted(), uid=NOBODY)
+    await process.communicate(b"")
+    async with asyncio.timeout(20):
+        while " 403 " not in await post(intake, listen, "/intake/demo", body=posted(), uid=NOBODY):
+            await asyncio.sleep(0.05)
+    assert await intake.job_ids() == list(range(1, 20))
+
+
 async def test_a_socket_that_was_closed_is_nobodys(intake: Running, listen: str) -> None:
     """The kernel shows it with uid 0: whoever sends and closes at once must not pass for root."""
     host = listen.rpartition(":")[0].strip("[]")
