@@ -338,7 +338,7 @@ class IntakeSection(Section):
 
     listen: str = Field("", description="loopback host:port for JobCompLoc=http://host:port/intake/<cluster>; '': none")
     token_file: OptionalPath = Field(None, description="file (mode 0600) with what must follow /intake/<cluster>/")
-    body_bytes: int = Field(8 * MIB, ge=64 * 1024, le=64 * MIB, description="one job's document, at most")
+    body_bytes: int = Field(32 * MIB, ge=64 * 1024, le=2**30, description="one job's document with its script, at most")
 
     @model_validator(mode="after")
     def _listen_is_local(self) -> IntakeSection:

@@ -35,7 +35,6 @@ _EXIT_CODE: Final = re.compile(r"(\d{1,3}):(\d{1,3})", re.ASCII)
 _COUNT: Final = re.compile(r"\d{1,9}", re.ASCII)
 _SLUID: Final = re.compile(r"s[0-9A-HJKMNP-TV-Z]{13}", re.ASCII)
 _SLUID_DIGITS: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
-_SCRIPT: Final = b'"script":"'
 _SHOWN: Final = 60  # characters of a foreign value in an error
 
 _NUMBERS: Final = {  # of the document: of the record
@@ -110,23 +109,9 @@ def fields_of(document: object, cluster: str, resizes: Resizes, *, now: int = 0)
 def _parsed(body: bytes) -> object:
     try:
         # names of jobs and files need not be UTF-8, and Slurm writes them as they are
-        text = _without_script(body).decode("utf-8", "surrogateescape")
-        return json.loads(text, strict=False, parse_constant=_no_constant)
+        return json.loads(body.decode("utf-8", "surrogateescape"), strict=False, parse_constant=_no_constant)
     except (ValueError, RecursionError) as exc:
         raise ProtocolError(f"the body is no JSON: {str(exc)[:200] or type(exc).__name__}") from None
-
-
-def _without_script(body: bytes) -> bytes:
-    """The document with an empty script: that is not kept, and 4 MiB full of escapes would take a second to read.
-
-    Inside a string each quote has a backslash before it, so what is looked for is a name and the begin of its value.
-    """
-    begin = body.find(_SCRIPT) + len(_SCRIPT)
-    if begin < len(_SCRIPT):
-        return body
-    # a backslash takes the byte behind it with it: those two can't end the value
-    end = body[begin:].replace(b"\\\\", b"..").replace(b'\\"', b"..").find(b'"')
-    return body[:begin] + body[begin + end :] if end >= 0 else body
 
 
 def _no_constant(name: str) -> float:

@@ -15,6 +15,7 @@ from tests.harness.fates import Fate
 from tests.harness.ports import free_ports
 from tests.harness.slurm_conf import SlurmOptions
 from tests.harness.stack import Stack, running_stack
+from tests.harness.waiting import wait_until
 
 # what that plugin does not post (22.05 leaves out more than later releases)
 NEVER_POSTED = {
@@ -91,3 +92,15 @@ def test_the_books_balance(stack: Stack, fates: dict[str, Fate]) -> None:
     assert fates
     books = json.loads(stack.slurmjc("audit", "--json", "--config", str(stack.daemon.conf)))
     assert books["stored"] == stack.stored()
+
+
+def test_a_script_as_long_as_slurm_takes_them_keeps_no_job_away(stack: Stack, fates: dict[str, Fate]) -> None:
+    """4 MiB, of which JSON makes six times as much: nobody has a job that goes unrecorded because of its script."""
+    assert fates
+    script = stack.cluster.directory / "jobs" / "long.sh"
+    script.write_bytes(b"#!/bin/sh\nexit 0\n" + b"\x01" * (4 * 2**20 - 100))
+    job_id = int(stack.cluster.run("sbatch", "--parsable", "-J", "long", str(script)))
+    stack.cluster.wait_ended([job_id])
+    wait_until(lambda: stack.runs(job_id), what="the job with the long script")
+    (run,) = stack.runs(job_id)
+    assert run["name"] == "long"

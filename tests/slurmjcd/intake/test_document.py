@@ -208,24 +208,6 @@ def test_notes_of_resizes_that_cannot_be_written_cost_no_job(tmp_path: Path, cap
     assert "can't be written" in caplog.text
 
 
-@pytest.mark.parametrize("script", ["", "#!/bin/sh\n", '"\\', "\\", '\\"', '","jobid":99,"x":"', "\x01" * 99, "é\\\\"])
-def test_a_script_is_not_read(script: str) -> None:
-    compact = json.dumps(json.loads(posted(script=script, parent_accounts="/a")), separators=(",", ":")).encode()
-    found = made(compact)
-    assert found["job_id"] == 17
-    assert found["extra"]["parent_accounts"] == "/a"  # what follows the script
-
-
-def test_a_script_that_does_not_end_is_no_json() -> None:
-    with pytest.raises(ProtocolError, match="no JSON"):
-        read(b'{"jobid":17,"script":"abc', "demo", Resizes(), now=NOW)
-
-
-def test_a_name_that_looks_like_a_script_is_kept() -> None:
-    name = '{"script":"x","y'
-    assert made(json.dumps(json.loads(posted(job_name=name)), separators=(",", ":")).encode())["name"] == name
-
-
 def test_in_a_dump_a_job_has_to_tell_its_end() -> None:
     with pytest.raises(ProtocolError, match="field '@end': the time at which the job ended was expected"):
         fields_of(json.loads(posted(**{"@end": "Unknown"})), "demo", Resizes())
