@@ -20,7 +20,7 @@ _KNOWN: Final = frozenset(NAMES)
 # what the module takes from us alone: the job is of this uid, or of one of these accounts
 VIEWER: Final = b"viewer"
 VIEWER_ACCOUNT: Final = b"viewer_account"
-AGG_FIELDS: Final = (b"user", b"account", b"partition", b"state", b"qos", b"name", b"day", b"hour")
+AGG_FIELDS: Final = (b"user", b"account", b"partition", b"state", b"qos", b"name", b"cluster", b"day", b"hour")
 _UID_MAX: Final = 2**32 - 1
 
 Criteria = list[tuple[bytes, bytes]]

@@ -18,6 +18,7 @@ static const struct jc_agg_key keys[] = {
     {"state", JC_AGG_NUMBER, JC_FIELD_STATE, 0},
     {"qos", JC_AGG_STRING, JC_FIELD_QOS, 0},
     {"name", JC_AGG_STRING, JC_FIELD_NAME, 0},
+    {"cluster", JC_AGG_STRING, JC_FIELD_CLUSTER, 0},
     {"day", JC_AGG_TIME, JC_FIELD_END, JC_DAY_SECONDS},
     {"hour", JC_AGG_TIME, JC_FIELD_END, 3600},
 };

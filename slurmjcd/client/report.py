@@ -21,7 +21,7 @@ from slurmjcd.client.selection import Selection, say_window, select
 from slurmjcd.slurm.states import state_name
 
 SCHEMA: Final = "slurmjc.report/1"
-FIELDS: Final = ("user", "account", "partition", "state", "qos", "name", "day", "hour")
+FIELDS: Final = ("user", "account", "partition", "state", "qos", "name", "cluster", "day", "hour")
 _SUMS: Final = ("jobs", "node_seconds", "cpu_seconds", "wait_seconds", "run_seconds")
 _TIME_FORMS: Final = {"day": "%Y-%m-%d", "hour": "%Y-%m-%dT%H:00Z"}
 _BAR: Final = 30  # characters of the longest bar
@@ -54,7 +54,8 @@ def _options(command: Any) -> Any:
 @_options
 @click.pass_obj
 def report(connect: Any, /, by: tuple[str, ...], **options: Any) -> None:
-    """Count jobs and what they used, by one or two of user (default), account, partition, state, qos, name, day, hour.
+    """Count jobs and what they used, by one or two of user (default), account, partition, state, qos, name, cluster,
+    day and hour.
 
     Every run of a requeued job counts. Days and hours are UTC, and those in which a job ended.
     """

@@ -76,6 +76,13 @@ def test_flags_select_as_in_jobs(site: Site) -> None:
     assert site.run("report", "-a", "-A", "nobody", "--csv", "-n").stdout == ""
 
 
+def test_clusters_are_told_apart(site: Site) -> None:
+    done = site.run("report", "cluster", "-a", "--csv", "-n")
+    assert sum(int(line.split(",")[1]) for line in done.stdout.splitlines()) == len(JOBS)
+    assert site.run("report", "cluster", "-a", "--csv", "-n", "-M", "all").stdout == done.stdout
+    assert site.run("report", "cluster", "-a", "--csv", "-n", "-M", "nosuch").stdout == ""
+
+
 def test_top_says_what_it_left_out(site: Site) -> None:
     done = site.run("report", "-a", "--top", "1", "--csv", "-n")
     assert done.stdout.startswith("ada,8,")

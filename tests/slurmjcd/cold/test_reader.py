@@ -26,7 +26,7 @@ from tests.module.records import DAY, NOON, Job, Model, completion, job, pack, u
 from tests.module.test_criteria import jobs, questions
 from tests.slurmjcd.cold.conftest import Store, ask, pairs_of, write_files
 
-FIELDS = ("user", "account", "partition", "state", "qos", "name", "day", "hour")
+FIELDS = ("user", "account", "partition", "state", "qos", "name", "cluster", "day", "hour")
 # what a column of text can't say exactly, and times that are absent
 ODD = [
     job(21, NOON, user="J\udcfcrgen", name="\udcff"),
