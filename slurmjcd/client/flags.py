@@ -41,7 +41,7 @@ SELECTING: Final[list[Option]] = [
     (("-W", "--wckeys"), {"metavar": "LIST", "help": "Wckeys."}),
     (("-R", "--reason"), {"metavar": "LIST", "help": "What they waited for: Priority,Resources."}),
     (("-x", "--associations"), {"metavar": "LIST", "help": "Refused: only slurmdbd has associations."}),
-    (("-M", "--clusters", "--cluster"), {"metavar": "LIST", "help": "Clusters."}),
+    (("-M", "--clusters", "--cluster"), {"metavar": "LIST", "help": "Clusters; default: all."}),
     (("-C", "--constraints"), {"metavar": "LIST", "help": "Features asked for."}),
     (("--name",), {"metavar": "LIST", "help": "Job names."}),
 ]

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import click
 
+from slurmjcd.client import clusters
 from slurmjcd.client.times import parse_minutes, parse_time, rfc3339
 from slurmjcd.slurm.states import state_number
 
@@ -50,10 +51,11 @@ def select(options: dict[str, Any]) -> Selection:
     add.extend(("job", ",".join(words[at : at + _JOBS])) for at in range(0, len(words), _JOBS))
     _people(options, add)
     for option, criterion in (
-        ("accounts", "account"), ("partition", "partition"), ("wckeys", "wckey"), ("clusters", "cluster"),
+        ("accounts", "account"), ("partition", "partition"), ("wckeys", "wckey"),
         ("name", "name"), ("constraints", "constraint"),
     ):  # fmt: skip
         add.extend((criterion, word) for word in _words(options[option]))
+    add.extend(("cluster", word) for word in clusters.chosen(options["clusters"]))
     add.extend(_qos(_words(options["qos"])))
     if options["nodelist"]:
         add.append(("node", options["nodelist"]))

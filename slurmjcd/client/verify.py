@@ -17,6 +17,7 @@ from typing import IO, TYPE_CHECKING, Any, Final
 
 import click
 
+from slurmjcd.client import clusters
 from slurmjcd.client.connection import Connection
 from slurmjcd.client.failure import DENIED, ERROR, UNREACHABLE, Failure
 from slurmjcd.client.progress import Progress
@@ -186,7 +187,7 @@ def _compare(
     from slurmjcd.verifying.pairing import Pairing
 
     reading = accounts.Reading()
-    only = frozenset(word.strip().lower() for word in (options["clusters"] or "").split(",") if word.strip())
+    only = frozenset(name.lower() for name in clusters.chosen(options["clusters"]))
     with closing(Pairing()) as pairing:
         with Progress("reading", source.total) as progress:
             pairing.add_theirs(accounts.theirs(source, window, only, reading, progress.add))

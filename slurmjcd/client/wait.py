@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import click
 
-from slurmjcd.client import columns, table
+from slurmjcd.client import clusters, columns, table
 from slurmjcd.client.failure import DENIED, MISSING, TIMED_OUT, Failure
 from slurmjcd.client.flags import Seconds
 from slurmjcd.client.following import Criteria, Follower
@@ -100,7 +100,7 @@ def _parts(word: str) -> list[str]:
 @click.command("wait")
 @click.argument("jobids", nargs=-1, required=True, metavar="JOBID...")
 @click.option("--timeout", metavar="SECONDS", type=Seconds(0), help="Give up after so long; then 124.")
-@click.option("-M", "--cluster", metavar="NAME", help="The cluster of these jobs, where several are stored.")
+@click.option("-M", "--cluster", metavar="NAME", help="The cluster of these jobs; default: this host's.")
 @click.option("-q", "--quiet", is_flag=True, help="No line for each job.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per line instead.")
 @click.option("--retry", "retry_s", metavar="SECONDS", type=Seconds(0), default=600.0, show_default=True,
@@ -115,8 +115,9 @@ def wait(connect: Any, /, jobids: tuple[str, ...], **options: Any) -> None:
     """
     deadline = None if options["timeout"] is None else time.monotonic() + options["timeout"]
     waiting = Waiting(word for jobid in jobids for word in _split(jobid))
-    cluster: Criteria = [("cluster", options["cluster"])] if options["cluster"] else []
-    criteria: Criteria = [("job", ",".join(map(str, waiting.numbers))), *cluster]
+    named = options["cluster"] or clusters.own(waiting.numbers)
+    criteria: Criteria = [("job", ",".join(map(str, waiting.numbers)))]
+    criteria += [("cluster", name) for name in clusters.chosen(named)]
     follower = Follower(connect, criteria, patience_s=options["retry_s"])
     follower.start(deadline)  # before anything is asked, so that no end falls in between
     unknown = None if options["no_squeue"] or options["cluster"] else _ask_squeue(waiting, follower)

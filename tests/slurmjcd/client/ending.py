@@ -41,7 +41,8 @@ class EndingSite(Site):
         """slurmjc in the background, once it waits."""
         before = self.waiting()
         options: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **kwargs}
-        env = {**os.environ, "TZ": "UTC", "SLURMJC_SOCKET": str(self.daemon.query_socket), **options.pop("env", {})}
+        own = {"TZ": "UTC", "SLURMJC_SOCKET": str(self.daemon.query_socket), "SLURM_CONF": "/nonexistent"}
+        env = {**os.environ, **own, **options.pop("env", {})}
         process = subprocess.Popen([program("slurmjc"), *args], env=env, **options)
         self._stack.callback(_finish, process)
         wait_until(lambda: self.waiting() > before or process.poll() is not None, what="slurmjc to wait")

@@ -34,7 +34,7 @@ class Site:
 def run(*args: str, **env: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [program("slurmjc"), *args], capture_output=True, text=True, timeout=60, check=False,
-        env={**os.environ, "TZ": "UTC", **env}, errors="surrogateescape",
+        env={**os.environ, "TZ": "UTC", "SLURM_CONF": "/nonexistent", **env}, errors="surrogateescape",
     )  # fmt: skip
 
 

@@ -150,6 +150,29 @@ def test_several_clusters_share_job_ids(site: EndingSite) -> None:
     assert waiting.wait(timeout=30) == 0
 
 
+def test_without_a_word_it_waits_for_a_job_of_this_hosts_cluster(site: EndingSite, tmp_path: Path) -> None:
+    """Another cluster's job of the same id says nothing about this one: before it is asked, and while it waits."""
+    conf = tmp_path / "slurm.conf"
+    conf.write_text("ClusterName=C2\n")
+    site.end({"job_id": 7, "cluster": "c1", "exit_code": 1 << 8, "state": 5})
+    for env in ({"SLURM_CONF": str(conf)}, {"SLURM_CLUSTERS": "c2"}):
+        waiting = site.wait("7", env=env)
+        site.end({"job_id": 7, "cluster": "c1", "exit_code": 1 << 8, "state": 5, "restart_count": 1})
+        site.end({"job_id": 7, "cluster": "c2", "end": NOW + 1})
+        assert waiting.wait(timeout=30) == 0
+    assert site.run("wait", "--no-squeue", "-M", "C1", "7", SLURM_CONF=str(conf)).returncode == 1
+
+
+def test_a_federations_job_may_run_in_any_of_its_clusters(site: EndingSite, tmp_path: Path) -> None:
+    conf = tmp_path / "slurm.conf"
+    conf.write_text("ClusterName=c2\n")
+    job_id = (1 << 26) + 7
+    for words in ((str(job_id),), ("-M", "all", str(job_id)), ("-M", "c1,c2", str(job_id))):
+        waiting = site.wait(*words, env={"SLURM_CONF": str(conf)})
+        site.end({"job_id": job_id, "cluster": "c1", "exit_code": 9 << 8, "state": 5})
+        assert waiting.wait(timeout=30) == 9
+
+
 def test_without_squeue_it_waits_all_the_same(site: EndingSite) -> None:
     waiting = site.begin("wait", "7", env={"PATH": "/nonexistent"})
     site.end({"job_id": 7})
