@@ -178,7 +178,7 @@ class Shipper:
         if watermark > state.last:
             self._log.warning(
                 "shipper: Redis has records up to %d of this spool, but the file ends at %d, "
-                "so it was set back; all is sent again",
+                "so it was set back, or another slurmjcd has a copy of it; all is sent again",
                 watermark, state.last,
             )  # fmt: skip
             await spool.skip_to(watermark)
@@ -403,6 +403,12 @@ class Shipper:
         watermark = info.watermarks.get(self.spool.state.spool_id, 0)
         if watermark < min(sent.last, self._acked):
             raise Unavailable(f"Redis lost records: its watermark is {watermark}, it had confirmed {self._acked}")
+        if watermark > self._floor and self._quiet.allows("shared"):
+            self._log.error(
+                "shipper: another slurmjcd has a copy of this spool and ships under its name: Redis has records up to %d, "
+                "%d were sent from here",
+                watermark, self._floor,
+            )  # fmt: skip
 
     # ---- when Redis says no --------------------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import logging
 import signal
+import sqlite3
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -223,6 +224,35 @@ async def test_a_spool_that_was_set_back_sends_all_and_numbers_on_above_redis(sh
     await shipping.until(lambda: shipping.watermark() == 103, "the watermark")
     assert sorted(shipping.stored()) == sorted([*jobs(1, 8), job(99)])
     assert shipping.spool.state.lost == 0
+
+
+async def test_two_daemons_with_one_spools_name_are_told_apart_from_a_loss(
+    shipping: Shipping, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A state directory was copied: both ships' jobs are stored, and it is said."""
+    monkeypatch.setattr("slurmjcd.shipping.shipper._CHECK_S", 0.05)
+    await shipping.take_jobs(1, 5)
+    shipping.start()
+    await shipping.shipped()
+    with contextlib.closing(sqlite3.connect(tmp_path / "spool.db")) as database:
+        database.execute("VACUUM INTO ?", (str(tmp_path / "copy.db"),))
+    spool = await Spool.open(tmp_path / "copy.db", max_bytes=2**30, replay_s=3600, replay_bytes=2**30)
+    assert spool.state.spool_id == shipping.spool.state.spool_id
+    copy = Shipping(spool, shipping.redis)
+    copy.taken = 5
+    try:
+        copy.start()
+        await copy.shipped()
+        assert "another slurmjcd has" not in caplog.text
+        await copy.take_jobs(101, 120)
+        await copy.shipped()
+        await shipping.take_jobs(6, 8)
+        await shipping.shipped()
+        await shipping.until(lambda: "another slurmjcd has a copy" in caplog.text, "the error")
+        assert sorted(shipping.stored()) == sorted([*jobs(1, 8), *jobs(101, 120)])
+    finally:
+        await copy.stop()
+        await spool.close()
 
 
 async def test_out_of_memory_holds_and_heals(shipping: Shipping) -> None:
