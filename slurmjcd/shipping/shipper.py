@@ -405,8 +405,8 @@ class Shipper:
             raise Unavailable(f"Redis lost records: its watermark is {watermark}, it had confirmed {self._acked}")
         if watermark > self._floor and self._quiet.allows("shared"):
             self._log.error(
-                "shipper: another slurmjcd has a copy of this spool and ships under its name: Redis has records up to %d, "
-                "%d were sent from here",
+                "shipper: another slurmjcd has a copy of this spool and ships under its name: "
+                "Redis has records up to %d, %d were sent from here",
                 watermark, self._floor,
             )  # fmt: skip
 
