@@ -90,6 +90,12 @@ def test_a_hole_is_named_by_hour_and_by_job(site: Site, tmp_path: Path) -> None:
     assert "jobs that ended from 2026-03-01T12:00:00+00:00 to before 2026-03-01T18:40:01+00:00" in done.stderr
 
 
+@pytest.mark.parametrize("said", ["all", "C1", "c1,c2", "-1"])
+def test_clusters_are_named_as_sacct_takes_them(site: Site, tmp_path: Path, said: str) -> None:
+    report = found(site, "--against", sacct(tmp_path / "saved", JOBS), "-M", said, status=1)
+    assert [hole["id"] for hole in report["missing"]] == ["7", "20", "21"]
+
+
 def test_back_filled_it_is_whole(site: Site, tmp_path: Path) -> None:
     saved = sacct(tmp_path / "saved", JOBS)
     before = site.ids("-a", "-S", "2026-03-01")
