@@ -57,7 +57,8 @@ async def connect_nowhere(config: Config) -> None:
     """All that happens with an address until somebody connects."""
     for shard in Store(config).shards[:2]:
         connections.connection(config, Login("", "", None))
-        shard._routes.route(shard.prefix, replica=False)
+        for replica in (False, True):
+            shard._routes.route(shard.prefix, asks=True, replica=replica)
 
 
 def check(config: Config) -> None:

@@ -82,6 +82,9 @@ class Link:
         keys = [struct.pack("<QII", n, n, len(text)) for n, text in zip(rows, texts, strict=True)]
         return b"*2\r\n%b%b" % (protocol.bulk(b"".join(keys)), page)
 
+    async def confirm(self) -> None:
+        """An answer of this one counts."""
+
     async def info(self, *, segments: bool = False) -> StoreInfo:
         return StoreInfo({"server": b"redis", "jobs": 1, "bytes": 1, "dir": ROW % 0}, {})
 
@@ -91,6 +94,7 @@ class Part:
 
     prefix = b"job"
     name = "a part"
+    reads_replicas = False
 
     def __init__(self, index: int, count: int) -> None:
         self.index, self.count = index, count
@@ -109,7 +113,7 @@ class Shelf:
     is_cluster = False
 
     def __init__(self, parts: int) -> None:
-        self.shards = [Part(index, parts) for index in range(parts)]
+        self.shards = self.masters = [Part(index, parts) for index in range(parts)]
 
     def reader(self) -> AbstractAsyncContextManager[Link]:
         return self.shards[0].reader()
