@@ -207,6 +207,9 @@ static bool _set_times(struct job_encoding *enc, const job_record_t *job_ptr,
 	} else if (end <= 0) {
 		end = now;
 	}
+	/* slurmctld keeps the time of a resize when it requeues the job */
+	if (resized < start)
+		resized = 0;
 	ran = _ran(job_ptr, end);
 	_set_time(enc, JC_FIELD_SUBMIT, details ? details->submit_time : 0);
 	if (resized) {

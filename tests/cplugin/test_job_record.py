@@ -121,6 +121,13 @@ def test_last_part_begins_at_the_resize() -> None:
     assert record["extra"]["orig_start"] == ORDINARY["start_time"]
 
 
+def test_run_behind_a_requeue_knows_nothing_of_the_resize_before() -> None:
+    """slurmctld never clears resize_time: the run would begin before it was submitted."""
+    record = fields(resize_time=NOW - 900, start_time=NOW - 60, end_time=NOW)
+    assert record["start"] == NOW - 60
+    assert "orig_start" not in record["extra"]
+
+
 def test_failure_of_slurms_own_is_no_signal() -> None:
     assert fields(exit_code=1)["exit_code"] == 256
 
