@@ -204,10 +204,11 @@ class Daemon:
 
     def _descriptors_for_queries(self) -> int:
         """How many descriptors connections that ask may take, so that what ingest and the spool need is left."""
-        # each shard's connections to ask (where replicas are, masters too), its shipper's, its feed of events, and one
-        # that asks the master how it is
-        pools = 2 if self.store.reads_replicas else 1
-        kept = _RESERVED_DESCRIPTORS + (pools * self.config.query.store_connections + 3) * len(self.store.shards)
+        # each shard's connections to ask, its shipper's and its feed of events
+        each = self.config.query.store_connections + 2
+        if self.store.reads_replicas:  # the master's too, and one that asks it how it is
+            each += self.config.query.store_connections + 1
+        kept = _RESERVED_DESCRIPTORS + each * len(self.store.shards)
         kept += self.config.ingest.connections if "ingest" in self.config.daemon.roles else 0
         room = max(descriptors() - kept, 1)
         if room < self.config.query.connections:
