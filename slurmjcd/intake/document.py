@@ -253,16 +253,15 @@ class _Job:
         federation ran seems to wait or to have run.
         """
         value = self.values.get("state")
-        if value in _RESIZING_TOO:
-            value = "RESIZING"
-        number = NUMBERS.get(value) if isinstance(value, str) else None
+        name = value if isinstance(value, str) else ""
+        number = NUMBERS.get("RESIZING" if name in _RESIZING_TOO else name)
         if number is None:
             raise _wrong("state", value, "the name of a job's state, as COMPLETED")
         if not is_base_state(number):
             return NUMBERS["RUNNING"], number
-        if value == "PENDING":
+        if name == "PENDING":
             return number, NUMBERS["REQUEUED" if ran else "REVOKED"]
-        return number, NUMBERS["REVOKED"] if value == "COMPLETED" and not ran else None
+        return number, NUMBERS["REVOKED"] if name == "COMPLETED" and not ran else None
 
     def status(self, name: str) -> int | None:
         """A wait status out of code:signal."""
