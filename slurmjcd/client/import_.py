@@ -181,10 +181,10 @@ def _files_of(config: Config) -> ColdDays | None:
     if problems := checks.about_cold(config):
         raise ConfigError("\n".join(problems))
     from slurmjcd.cold.engine import Engine
-    from slurmjcd.cold.mark import Place
+    from slurmjcd.cold.mark import MarkedDirectory
     from slurmjcd.cold.reader import ColdDays
 
-    return ColdDays(config.cold.dir, Engine(config.cold.engine), Place(config.cold.dir, None))
+    return ColdDays(config.cold.dir, Engine(config.cold.engine), MarkedDirectory(config.cold.dir, None))
 
 
 def _password(path: Path | None) -> str | None:

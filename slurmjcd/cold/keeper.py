@@ -17,7 +17,7 @@ from typing import Any, Final
 from slurmjcd.backoff import Quiet
 from slurmjcd.cold.engine import Engine
 from slurmjcd.cold.files import DAY_S, name_of
-from slurmjcd.cold.mark import Place
+from slurmjcd.cold.mark import MarkedDirectory
 from slurmjcd.cold.reader import ColdDays
 from slurmjcd.cold.tier import ColdTier
 from slurmjcd.config.settings import Config
@@ -46,7 +46,7 @@ class ColdKeeper:
         assert config.cold.dir is not None
         self._config, self._metrics, self.moves = config, metrics, moves
         self._shards: list[ShardSource] = shard_sources(store, lambda: config.query)
-        place = Place(config.cold.dir, config.spool_path.parent / _MEMORY if moves else None)
+        place = MarkedDirectory(config.cold.dir, config.spool_path.parent / _MEMORY if moves else None)
         days = ColdDays(config.cold.dir, Engine(config.cold.engine), place)
         self.tier = ColdTier(config.cold, days, lambda: self._shards)
         self._quiet = Quiet()

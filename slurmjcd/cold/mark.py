@@ -21,7 +21,7 @@ MARK: Final = ".slurmjcd"
 _MARK_MAX: Final = 64
 
 
-class Place:
+class MarkedDirectory:
     """Args:
     memory: file in which a daemon that moves days keeps the mark; None for one that only answers.
     """

@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from slurmjcd.cold.engine import Engine, Question, Runs
 from slurmjcd.cold.files import DayFile, list_days, state_of, unreadable
 from slurmjcd.cold.footer import read_footer
-from slurmjcd.cold.mark import Place
+from slurmjcd.cold.mark import MarkedDirectory
 from slurmjcd.cold.prefilter import NUMBERS, Prefilter, Span, Spans, Values
 from slurmjcd.cold.writer import INDEXED, RECORD, about_of
 from slurmjcd.errors import Unavailable
@@ -76,7 +76,7 @@ class ColdDays:
         place: knows whether it is the right one; None for who has made sure of that.
     """
 
-    def __init__(self, directory: Path, engine: Engine, place: Place | None = None) -> None:
+    def __init__(self, directory: Path, engine: Engine, place: MarkedDirectory | None = None) -> None:
         self.directory, self._place = directory, place
         self.engine = engine
         self._lock = threading.Lock()
